@@ -1,0 +1,48 @@
+# `make` prints what there is to make.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+BIN := .venv/bin
+READY := .venv/.ready
+TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
+
+.PHONY: help deps venv demo test lint bench clean lock
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+deps:
+	@tools/install-deps.sh
+
+venv: deps $(READY) ## make .venv with modelfs, its extras and everything the tests import
+
+# torch first: what depends on it must not bring another build of it.
+$(READY): requirements.lock pyproject.toml
+	python3 -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade pip
+	$(BIN)/pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $(READY)
+
+demo: venv ## from nothing to a mounted store with a PyTorch checkpoint saved and loaded
+	@$(BIN)/python tools/demo.py
+
+lint: venv ## ruff, mypy --strict and the layers of the architecture
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: venv lint ## lint, then all tests: units, stores, real mounts, faults, frameworks
+	@tools/install-deps.sh tests
+	$(BIN)/python -m pytest -q
+
+bench: venv ## measure against the alternatives, side by side in one run
+	$(BIN)/python -m benchmarks
+
+clean: ## remove .venv and caches; stores, mounts and their data stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+lock: ## resolve the dependencies anew and write requirements.lock
+	tools/lock.sh

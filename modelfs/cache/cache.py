@@ -1,0 +1,192 @@
+"""The cache of one store on this machine, as one process uses it.
+
+`open_file` gives a reader its `CacheFile`, shared by all readers of the manifest in this process; `adopt` turns a
+finished staging file into a cache file without copying; the rest serves `modelfs cache` and `status`. A cache that
+fails makes reads slower, never wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+
+from modelfs import limits
+from modelfs.cache import sparse
+from modelfs.cache.directory import FILES, open_directory
+from modelfs.cache.files import CacheFile
+from modelfs.cache.room import Room
+from modelfs.errors import CacheError
+from modelfs.ids import ChunkId, ManifestId
+from modelfs.repository.objects import Manifest
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStatistics:
+    """Sizes in bytes; the counters are of this process. ``hits``: chunks found on disk, ``borrowed`` those of them
+    in another manifest's file, ``refused``: chunks that did not fit, ``damaged``: chunks whose hash was wrong."""
+
+    bytes: int
+    limit: int
+    files: int
+    chunks: int
+    hits: int
+    borrowed: int
+    refused: int
+    damaged: int
+    evicted_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CachedFile:
+    """One file of the cache. ``last_use``: Unix seconds."""
+
+    manifest: ManifestId
+    size: int
+    resident: int
+    pinned: bool
+    last_use: float
+
+
+class Cache:
+    """See the module's text. Raises UsageError as `directory.open_directory`."""
+
+    def __init__(self, directory: Path, store_id: str, limit: int = limits.CACHE_SIZE_DEFAULT) -> None:
+        self.directory = directory
+        self.files = directory / FILES
+        self.index, self._lock_fd = open_directory(directory, store_id, limit)
+        self.room = Room(directory, self.index, limit)
+        self.verifying = threading.BoundedSemaphore(limits.CACHE_VERIFY_BUFFERS)
+        self._session = self.index.begin()
+        self._lock = threading.Lock()
+        self._open: dict[ManifestId, CacheFile] = {}
+        self._verified: OrderedDict[ManifestId, set[int]] = OrderedDict()
+        self._counters: dict[str, int] = dict.fromkeys(("hits", "borrowed", "refused", "damaged"), 0)
+
+    # -- readers ------------------------------------------------------------------------------------------------
+
+    def open_file(self, manifest_id: ManifestId, manifest: Manifest) -> CacheFile:
+        """The cache's view of one manifest; close it when done. CacheError when the cache cannot be used."""
+        with self._lock:
+            found = self._open.get(manifest_id)
+            if found is not None:
+                found.users += 1
+                return found
+            try:
+                made = self._open[manifest_id] = CacheFile(self, manifest_id, manifest)
+            except OSError as error:
+                raise CacheError(f"the cache {self.directory} failed: {error.strerror}") from error
+            return made
+
+    def let_go(self, file: CacheFile) -> None:
+        """One user of ``file`` less."""
+        with self._lock:
+            file.users -= 1
+            if file.users:
+                return
+            del self._open[file.manifest_id]
+            self._remember(file.manifest_id, file.own_offsets())
+            file.shut()
+
+    def verified_offsets(self, manifest_id: ManifestId) -> set[int]:
+        """Offsets in the file of ``manifest_id`` whose chunks were verified in this session."""
+        return self._verified.get(manifest_id, set())
+
+    def _remember(self, manifest_id: ManifestId, offsets: set[int]) -> None:
+        self._verified[manifest_id] = self._verified.pop(manifest_id, set()) | offsets
+        while len(self._verified) > limits.CACHE_VERIFIED_FILES:
+            self._verified.popitem(last=False)
+
+    def adopt(self, manifest_id: ManifestId, manifest: Manifest, path: Path) -> bool:
+        """Make the complete local copy at ``path`` the cache file of ``manifest`` by renaming it.
+
+        False, with ``path`` left where it is, when it does not fit, lies on another disk, or the manifest is in use.
+        """
+        with self._lock:
+            if manifest_id in self._open:
+                return False
+            starts = [0, *accumulate(extent.length for extent in manifest.chunks)]
+            places = [
+                (ChunkId(extent.id), start, extent.length)
+                for extent, start in zip(manifest.chunks, starts, strict=False)
+                if extent.id
+            ]
+            target = sparse.path_of(self.files, manifest_id)
+            try:
+                if not self.room.reserve(sum(length for *_, length in places)):
+                    return False
+                fd = sparse.open_exclusive(target)
+                if fd is None:
+                    return False
+                try:
+                    path.rename(target)
+                    self.index.replace(manifest_id, manifest.size, places)
+                finally:
+                    os.close(fd)
+            except (OSError, CacheError) as error:
+                log.info("a finished save did not go into the cache: %s", error)
+                return False
+            self._remember(manifest_id, {start for _, start, _ in places})
+            return True
+
+    def count(self, *, hits: int = 0, borrowed: int = 0, refused: int = 0, damaged: int = 0) -> None:
+        """Add to the counters. A lost update under contention would only blur a statistic."""
+        counters = self._counters
+        counters["hits"] += hits
+        counters["borrowed"] += borrowed
+        counters["refused"] += refused
+        counters["damaged"] += damaged
+
+    # -- operators ----------------------------------------------------------------------------------------------
+
+    def statistics(self) -> CacheStatistics:
+        """What the cache holds. Raises CacheError."""
+        files, chunks = self.index.counts()
+        return CacheStatistics(
+            self.index.bytes(), self.room.limit, files, chunks, evicted_bytes=self.room.evicted_bytes, **self._counters
+        )
+
+    def list(self) -> list[CachedFile]:
+        """Every file, least recently used first."""
+        self.index.flush()
+        return [
+            CachedFile(row.manifest, row.size, row.resident, row.pinned, row.last_use) for row in self.index.files()
+        ]
+
+    def resident(self, manifest: Manifest) -> int:
+        """How many bytes of ``manifest`` are on this disk, in whichever file."""
+        ids = list({ChunkId(extent.id) for extent in manifest.chunks if extent.id})
+        found = self.index.find(ids)
+        return sum(extent.length for extent in manifest.chunks if not extent.id or ChunkId(extent.id) in found)
+
+    def clear(self) -> int:
+        """Evict everything that no mount is using, pinned files included; the bytes freed."""
+        return self.room.evict(self.index.bytes() + 1, even_pinned=True)
+
+    def evict_to(self, target: int) -> int:
+        """Evict what nobody uses until ``target`` bytes are left; the bytes freed."""
+        return self.room.evict(self.index.bytes() - target)
+
+    def pin(self, manifest_id: ManifestId) -> None:
+        """Keep the file of a manifest from eviction."""
+        self.index.opened(manifest_id)
+        self.index.set_pinned(manifest_id, True)
+
+    def unpin(self, manifest_id: ManifestId) -> None:
+        """Let the file be evicted again."""
+        self.index.set_pinned(manifest_id, False)
+
+    def close(self) -> None:
+        """Write the index and release every lock."""
+        with self._lock:
+            for file in self._open.values():
+                file.shut()
+            self._open.clear()
+        self.index.end(self._session)
+        os.close(self._lock_fd)

@@ -1,0 +1,135 @@
+"""A cache directory: whose it is, who uses it, and putting right what an unclean stop left.
+
+    store           the id of the store that the cache belongs to
+    lock            flock LOCK_SH by every process that uses the cache
+    index.sqlite    what lies where
+    files/xx/<id>   one sparse file per manifest
+
+Only a process that is alone (LOCK_EX on ``lock``) repairs: a damaged index is thrown away with all files, and bytes
+that no row accounts for are given back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+from modelfs import limits
+from modelfs.cache import schema, sparse
+from modelfs.cache.index import Index
+from modelfs.errors import CacheError, UsageError
+from modelfs.ids import ManifestId
+
+log = logging.getLogger(__name__)
+
+INDEX: Final = "index.sqlite"
+FILES: Final = "files"
+_STORE: Final = "store"
+_LOCK: Final = "lock"
+
+
+def open_directory(path: Path, store_id: str, limit: int) -> tuple[Index, int]:
+    """The index of the cache at ``path`` and a descriptor whose lock keeps repairs away while it is open.
+
+    UsageError when the directory cannot be written, belongs to another store, or ``limit`` is below one chunk.
+    """
+    if limit < limits.CHUNK_MAX:
+        raise UsageError(f"a cache of {limit} bytes is smaller than one chunk ({limits.CHUNK_MAX} bytes)")
+    try:
+        (path / FILES).mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise UsageError(f"the cache directory {path} is not writable: {error.strerror}") from error
+    try:
+        _claim(path, store_id)
+        alone = _lock_alone(lock)
+        if alone:
+            _prepare(path)
+        index = Index(path / INDEX, limit)
+        if alone and index.unclean():
+            _give_back_unaccounted(path, index)
+            index.forget_sessions()
+        fcntl.flock(lock, fcntl.LOCK_SH)
+    except OSError as error:
+        os.close(lock)
+        raise UsageError(f"the cache directory {path} is not usable: {error.strerror}") from error
+    except sqlite3.Error as error:
+        os.close(lock)
+        raise UsageError(f"the cache directory {path} is not usable: {error}") from error
+    except BaseException:
+        os.close(lock)
+        raise
+    return index, lock
+
+
+def read_store_id(path: Path) -> str:
+    """Id of the store that the cache at ``path`` belongs to; UsageError when it is no cache."""
+    try:
+        return (path / _STORE).read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not a cache directory") from error
+
+
+def _claim(path: Path, store_id: str) -> None:
+    marker = path / _STORE
+    try:
+        with marker.open("x") as file:
+            file.write(store_id + "\n")
+    except FileExistsError:
+        found = read_store_id(path)
+        if found and found != store_id:
+            raise UsageError(f"the cache directory {path} belongs to another store ({found})") from None
+        marker.write_text(store_id + "\n")
+
+
+def _lock_alone(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        return False
+    return True
+
+
+def _prepare(path: Path) -> None:
+    """Make the index, or make it anew when it cannot be trusted."""
+    database = path / INDEX
+    if database.exists() and (why := schema.damage(database)):
+        log.warning("the index of the cache %s is damaged and begins anew: %s", path, why)
+        for suffix in ("", "-wal", "-shm"):
+            database.with_name(database.name + suffix).unlink(missing_ok=True)
+    if not database.exists():
+        for file, _ in sparse.stored(path / FILES):
+            file.unlink()
+        schema.create(database)
+
+
+def _give_back_unaccounted(path: Path, index: Index) -> None:
+    """Punch what no row accounts for out of every file; remove files without rows."""
+    known = {row.manifest: row for row in index.files()}
+    for file, manifest in sparse.stored(path / FILES):
+        row = known.get(manifest)
+        if row is None:
+            file.unlink()
+            continue
+        with contextlib.suppress(OSError, CacheError):
+            _punch_between(file, manifest, sorted(index.within(row.id).values()))
+
+
+def _punch_between(file: Path, manifest: ManifestId, kept: list[tuple[int, int]]) -> None:
+    fd = sparse.open_exclusive(file)
+    if fd is None:
+        return
+    try:
+        at, size = 0, os.fstat(fd).st_size
+        for offset, length in [*kept, (size, 0)]:
+            if offset > at:
+                sparse.punch(fd, at, offset - at)
+            at = max(at, offset + length)
+    finally:
+        os.close(fd)

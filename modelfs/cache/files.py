@@ -1,0 +1,185 @@
+"""What a reader holds of the cache: one manifest, its own sparse file, and the files it borrows chunks from.
+
+A place (descriptor, offset) is handed out only for bytes whose hash was right in this session, and the lock on their
+file is held until the CacheFile closes, so they cannot be punched out under the reader. All methods but `locate` may
+block and may be called from many threads.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import threading
+from bisect import bisect_right
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from modelfs import limits
+from modelfs.cache import sparse
+from modelfs.cache.index import Place
+from modelfs.errors import CacheError
+from modelfs.ids import ChunkId, ManifestId, digest
+from modelfs.repository.objects import Manifest
+
+if TYPE_CHECKING:
+    from modelfs.cache.cache import Cache
+
+log = logging.getLogger(__name__)
+
+Location = tuple[int, int]  # (file descriptor, offset of the chunk's first byte)
+
+
+class CacheFile:
+    """One manifest in the cache. Made by `Cache.open_file`, which also counts its users."""
+
+    def __init__(self, cache: Cache, manifest_id: ManifestId, manifest: Manifest) -> None:
+        self.manifest_id = manifest_id
+        self.manifest = manifest
+        self.users = 1
+        self._cache = cache
+        self._starts = [0, *accumulate(extent.length for extent in manifest.chunks)]
+        self._places: dict[int, Location] = {}
+        self._lock = threading.Lock()
+        self._borrowed: dict[ManifestId, int] = {}
+        fd = sparse.open_shared(sparse.path_of(cache.files, manifest_id), create=True)
+        assert fd is not None
+        self.fd = fd
+        try:
+            if os.fstat(fd).st_size < manifest.size:
+                os.ftruncate(fd, manifest.size)
+            self._row = cache.index.opened(manifest_id, manifest.size)
+            self._own = cache.index.within(self._row)
+        except BaseException:
+            os.close(fd)
+            raise
+        # Places that were verified before in this session and whose rows are still there need no second look.
+        for offset in cache.verified_offsets(manifest_id) & {offset for offset, _ in self._own.values()}:
+            index = bisect_right(self._starts, offset) - 1
+            if 0 <= index < len(manifest.chunks) and self._starts[index] == offset:
+                self._places[index] = (fd, offset)
+
+    def locate(self, index: int) -> Location | None:
+        """Where chunk ``index`` lies if it was verified in this session; no I/O."""
+        return self._places.get(index)
+
+    def probe(self, index: int) -> Location | None:
+        """Where chunk ``index`` lies on this disk, verified now if it was not yet; None: it must be fetched."""
+        if (found := self._places.get(index)) is not None:
+            return found
+        extent = self.manifest.chunks[index]
+        chunk = ChunkId(extent.id)
+        if (own := self._own.get(chunk)) is not None:
+            place = Place(self.manifest_id, own[0], own[1])
+            if self._verified(self.fd, place, chunk):
+                return self._keep(index, (self.fd, own[0]))
+            self._own.pop(chunk, None)
+        try:
+            return self._probe_index(index, chunk, extent.length)
+        except (CacheError, OSError) as error:
+            log.warning("the cache is passed over: %s", error)
+            return None
+
+    def _probe_index(self, index: int, chunk: ChunkId, length: int) -> Location | None:
+        for seen in self._cache.index.find([chunk]).get(chunk, []):
+            if seen.length != length:
+                continue
+            fd = self.fd if seen.manifest == self.manifest_id else self._borrow(seen.manifest)
+            # The row counts only if it is there now that the lock on its file is held.
+            if fd is None or seen not in self._cache.index.find([chunk]).get(chunk, []):
+                continue
+            if self._verified(fd, seen, chunk):
+                if seen.manifest != self.manifest_id:
+                    self._cache.count(borrowed=1)
+                return self._keep(index, (fd, seen.offset))
+        return None
+
+    def fill(self, index: int, plain: bytes | bytearray | memoryview) -> Location | None:
+        """Put verified bytes into the cache: their place, or None when the cache cannot take them."""
+        offset, length = self._starts[index], len(plain)
+        try:
+            for _ in range(2):
+                if not self._cache.room.reserve(length):
+                    self._cache.count(refused=1)
+                    return None
+                try:
+                    sparse.write_all(self.fd, memoryview(plain), offset)
+                    break
+                except OSError as error:
+                    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                        raise
+                    self._cache.room.evict(limits.CHUNK_MAX)
+            else:
+                self._cache.count(refused=1)
+                return None
+            chunk = ChunkId(self.manifest.chunks[index].id)
+            self._cache.index.add(self._row, Place(self.manifest_id, offset, length), chunk)
+        except (CacheError, OSError) as error:
+            log.warning("the cache is passed over: %s", error)
+            return None
+        self._own[chunk] = (offset, length)
+        return self._keep(index, (self.fd, offset))
+
+    def close(self) -> None:
+        """One user less; with the last one the locks go."""
+        self._cache.let_go(self)
+
+    def shut(self) -> None:
+        """Commit the index rows and release every lock. Called by the cache when no user is left."""
+        self._cache.index.settle(self._row)
+        if self._borrowed:
+            try:
+                self._cache.index.used(self._row, list(self._borrowed))
+            except CacheError as error:
+                log.warning("the use of the cache could not be noted: %s", error)
+        os.close(self.fd)
+        for fd in self._borrowed.values():
+            os.close(fd)
+
+    def own_offsets(self) -> set[int]:
+        """Offsets in the own file that were verified in this session."""
+        return {offset for fd, offset in self._places.values() if fd == self.fd}
+
+    def _keep(self, index: int, found: Location) -> Location:
+        self._places[index] = found
+        return found
+
+    def _borrow(self, manifest: ManifestId) -> int | None:
+        """A locked descriptor of another manifest's file."""
+        with self._lock:
+            if (fd := self._borrowed.get(manifest)) is not None:
+                return fd
+            if len(self._borrowed) >= limits.CACHE_BORROW_FILES:
+                return None
+            fd = sparse.open_shared(sparse.path_of(self._cache.files, manifest), create=False)
+            if fd is not None:
+                self._borrowed[manifest] = fd
+            return fd
+
+    def _verified(self, fd: int, place: Place, chunk: ChunkId) -> bool:
+        """Read a chunk and compare its hash; a wrong one is forgotten."""
+        try:
+            with self._cache.verifying:
+                good = digest(_read(fd, place.offset, place.length)) == chunk
+        except OSError as error:
+            log.warning("the cache file of %s cannot be read: %s", place.manifest.hex(), error.strerror)
+            good = False
+        if good:
+            self._cache.count(hits=1)
+            return True
+        log.warning("chunk %s is damaged in the cache; it will be fetched again", chunk.hex())
+        self._cache.count(damaged=1)
+        try:
+            self._cache.index.forget(place)
+        except CacheError as error:
+            log.warning("%s", error)
+        return False
+
+
+def _read(fd: int, offset: int, length: int) -> bytearray:
+    """Exactly what is there; short at the end of the file."""
+    out = bytearray(length)
+    view, done = memoryview(out), 0
+    while done < length and (n := os.preadv(fd, [view[done:]], offset + done)):
+        done += n
+    return out if done == length else out[:done]

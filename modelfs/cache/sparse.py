@@ -1,0 +1,127 @@
+"""Locked sparse files: the primitives on which several processes share one cache directory.
+
+A cache file is named by its manifest id. Who reads it holds flock LOCK_SH, who takes bytes away from it holds LOCK_EX.
+A lock counts only while the path still names the locked inode, so both ways of opening check that after locking.
+Locks belong to the open file description: two descriptors exclude each other within one process as well.
+Used by every module of the cache; nothing here knows the index.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from modelfs.ids import ID_LENGTH, ManifestId
+
+_FALLOC_FL_KEEP_SIZE: Final = 0x01
+_FALLOC_FL_PUNCH_HOLE: Final = 0x02
+_OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+
+# The os module has posix_fallocate only, which cannot punch; CDLL lets go of the GIL and keeps errno per thread.
+_fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_fallocate.restype = ctypes.c_int
+
+
+def path_of(files: Path, manifest: ManifestId) -> Path:
+    """Where the cache file of ``manifest`` lies below the directory ``files``."""
+    name = manifest.hex()
+    return files / name[:2] / name
+
+
+def stored(files: Path) -> Iterator[tuple[Path, ManifestId]]:
+    """Every cache file below ``files``; anything with another name is not ours and left out."""
+    for folder in sorted(files.iterdir()):
+        if len(folder.name) != 2 or not folder.is_dir():
+            continue
+        for path in sorted(folder.iterdir()):
+            try:
+                manifest = ManifestId(bytes.fromhex(path.name))
+            except ValueError:
+                continue
+            if len(manifest) == ID_LENGTH and path == path_of(files, manifest):
+                yield path, manifest
+
+
+def open_shared(path: Path, *, create: bool) -> int | None:
+    """A descriptor with LOCK_SH on the file that ``path`` names; None when there is none and ``create`` is false.
+
+    Waits while an evictor holds the file, which takes milliseconds. Raises OSError.
+    """
+    while True:
+        try:
+            fd = _open(path, create=create)
+        except FileNotFoundError:
+            if create:
+                raise
+            return None
+        if _locked(fd, path, fcntl.LOCK_SH):
+            return fd
+
+
+def open_exclusive(path: Path) -> int | None:
+    """A descriptor with LOCK_EX on the file, created if need be; None when somebody else holds it. Raises OSError."""
+    while True:
+        fd = _open(path, create=True)
+        try:
+            if _locked(fd, path, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                return fd
+        except BlockingIOError:
+            return None
+
+
+def _open(path: Path, *, create: bool) -> int:
+    if not create:
+        return os.open(path, _OPEN)
+    try:
+        return os.open(path, _OPEN | os.O_CREAT, 0o600)
+    except FileNotFoundError:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        return os.open(path, _OPEN | os.O_CREAT, 0o600)
+
+
+def _locked(fd: int, path: Path, operation: int) -> bool:
+    """Lock ``fd``; False (and closed) when the path names another file by the time the lock is granted."""
+    try:
+        fcntl.flock(fd, operation)
+        here = os.fstat(fd)
+        try:
+            there = path.lstat()
+        except FileNotFoundError:
+            there = None
+    except BaseException:
+        os.close(fd)
+        raise
+    if there is not None and (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino):
+        return True
+    os.close(fd)
+    return False
+
+
+def write_all(fd: int, data: memoryview, offset: int) -> None:
+    """pwrite all of ``data``. Raises OSError; what was written before it stays."""
+    done = 0
+    while done < len(data):
+        done += os.pwrite(fd, data[done:], offset + done)
+
+
+def punch(fd: int, offset: int, length: int) -> None:
+    """Give the disk space of a range back; it reads as zeros afterwards. Only under LOCK_EX. Raises OSError."""
+    if length and _fallocate(fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, offset, length):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The (offset, length) ranges sorted, neighbours joined: blocks at a joint are given back as well."""
+    out: list[tuple[int, int]] = []
+    for offset, length in sorted(ranges):
+        if out and out[-1][0] + out[-1][1] == offset:
+            out[-1] = (out[-1][0], out[-1][1] + length)
+        else:
+            out.append((offset, length))
+    return out

@@ -1,0 +1,1 @@
+"""The command line: one verb a module, wired together in `app`, printing through `output`."""

@@ -1,0 +1,125 @@
+"""``modelfs cache``: stats, ls, clear."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from modelfs import config
+from modelfs.cache.cache import Cache
+from modelfs.cache.directory import read_store_id
+from modelfs.cli.output import json_option, moment, print_json, size, table
+
+directory_option = click.option(
+    "--cache-dir",
+    type=click.Path(path_type=Path),
+    help="A cache directory (default: every cache below the user's cache directory).",
+)
+
+
+@click.group("cache", no_args_is_help=True)
+def command() -> None:
+    """Look at and clear the chunks kept on this machine. Works while mounts are running.
+
+    \b
+    modelfs cache stats
+    modelfs cache ls --cache-dir /fast/cache
+    modelfs cache clear
+    """
+
+
+def _directories(cache_dir: Path | None) -> list[Path]:
+    if cache_dir is not None:
+        read_store_id(cache_dir)
+        return [cache_dir]
+    root = config.cache_root()
+    return [path for path in sorted(root.iterdir()) if (path / "store").is_file()] if root.is_dir() else []
+
+
+@contextmanager
+def _opened(directory: Path) -> Iterator[Cache]:
+    cache = Cache(directory, read_store_id(directory))
+    try:
+        yield cache
+    finally:
+        cache.close()
+
+
+@command.command("stats")
+@directory_option
+@json_option
+def stats(cache_dir: Path | None, as_json: bool) -> None:
+    """How much each cache holds.
+
+    \b
+    modelfs cache stats --json
+    """
+    found = []
+    for directory in _directories(cache_dir):
+        with _opened(directory) as cache:
+            held = asdict(cache.statistics())
+        found.append(
+            {
+                "directory": str(directory),
+                "store_id": read_store_id(directory),
+                **{name: held[name] for name in ("bytes", "files", "chunks")},
+            }
+        )
+    if as_json:
+        print_json(found)
+    else:
+        rows = [[f["store_id"], size(f["bytes"]), str(f["files"]), str(f["chunks"]), f["directory"]] for f in found]
+        table(["STORE ID", "SIZE", "FILES", "CHUNKS", "DIRECTORY"], rows, right=["SIZE", "FILES", "CHUNKS"])
+
+
+@command.command("ls")
+@directory_option
+@json_option
+def ls(cache_dir: Path | None, as_json: bool) -> None:
+    """List cached files, least recently used first.
+
+    \b
+    modelfs cache ls
+    """
+    found = []
+    for directory in _directories(cache_dir):
+        with _opened(directory) as cache:
+            found += [(directory, file) for file in cache.list()]
+    if as_json:
+        print_json([{**asdict(file), "manifest": file.manifest.hex(), "directory": str(d)} for d, file in found])
+        return
+    rows = [
+        [
+            file.manifest.hex()[:16],
+            size(file.size),
+            f"{100 * file.resident / file.size:.0f} %" if file.size else "",
+            "pinned" if file.pinned else "",
+            moment(file.last_use),
+        ]
+        for _, file in found
+    ]
+    table(["MANIFEST", "SIZE", "RESIDENT", "PINNED", "LAST USE"], rows, right=["SIZE", "RESIDENT"])
+
+
+@command.command("clear")
+@directory_option
+@json_option
+def clear(cache_dir: Path | None, as_json: bool) -> None:
+    """Give the space of everything that no mount has open back.
+
+    \b
+    modelfs cache clear
+    """
+    freed = left = 0
+    for directory in _directories(cache_dir):
+        with _opened(directory) as cache:
+            freed += cache.clear()
+            left += cache.statistics().bytes
+    if as_json:
+        print_json({"freed": freed, "left": left})
+    else:
+        click.echo(f"freed {size(freed)}" + (f"; {size(left)} are in use" if left else ""))

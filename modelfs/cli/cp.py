@@ -1,0 +1,61 @@
+"""``modelfs cp``."""
+
+from __future__ import annotations
+
+import time
+
+import click
+import msgspec
+
+from modelfs.cli.location import existing, repository, single_writer_option, split_ref, tree_path, writing
+from modelfs.cli.output import counted, json_option, print_json
+from modelfs.errors import UsageError
+from modelfs.ids import TreeId
+from modelfs.repository.graft import graft
+from modelfs.repository.objects import Entry, Kind
+from modelfs.repository.repository import Repository
+
+
+@click.command("cp")
+@click.argument("location", metavar="STORE[:REF]")
+@click.argument("source", metavar="SRC")
+@click.argument("destination", metavar="DST")
+@click.option("--branch", default="main", show_default=True, help="Branch that gets the copy.")
+@click.option("-m", "--message", default="", help="Why, for the history.")
+@single_writer_option
+@json_option
+def command(
+    location: str, source: str, destination: str, branch: str, message: str, single_writer: bool, as_json: bool
+) -> None:
+    """Copy a file or directory inside a store, from now or from REF. It costs one commit, whatever its size.
+
+    \b
+    modelfs cp /srv/models runs/7/checkpoint-1000 best
+    modelfs cp /srv/models:main@12 runs/7 restored
+    """
+    store_url, ref = split_ref(location)
+    with repository(store_url) as repo, writing(repo, single_writer=single_writer):
+        entry = existing(repo, repo.resolve(ref, branch).commit.root, source)
+        base = repo.resolve(branch)
+        target = tree_path(destination)
+        there = repo.find(base.commit.root, target)
+        if destination.endswith("/") or (there is not None and there.kind is Kind.DIRECTORY):
+            name = tree_path(source).rpartition(b"/")[2]
+            target = target + b"/" + name if target else name
+        if not target:
+            raise UsageError("the destination needs a name")
+        files, length = _extent(repo, entry)
+        copied = msgspec.structs.replace(entry, mtime_ns=time.time_ns())
+        made = repo.commit(branch, base, graft(repo, base.commit.root, {target: copied}), message, files, length)
+    if as_json:
+        print_json({"commit": made.id.hex(), "number": made.number, "files": files, "bytes": length})
+    else:
+        click.echo(f"copied {counted(files, 'file')} ({branch}@{made.number}); no bytes moved")
+
+
+def _extent(repo: Repository, entry: Entry) -> tuple[int, int]:
+    """Files and logical bytes of an entry and what is below it."""
+    if entry.kind is not Kind.DIRECTORY:
+        return 1, entry.size
+    found = [e for _, e in repo.walk(TreeId(entry.content)) if e.kind in (Kind.FILE, Kind.INLINE)]
+    return len(found), sum(e.size for e in found)

@@ -1,0 +1,59 @@
+"""``modelfs init``: make a store."""
+
+from __future__ import annotations
+
+import click
+
+from modelfs.cli.output import json_option, note, print_json
+from modelfs.errors import UsageError
+from modelfs.repository.keys import COMMITS, FORMAT_KEY
+from modelfs.repository.repository import Repository
+from modelfs.store.base import Store
+from modelfs.store.lease import Lease
+from modelfs.store.open import open_store
+from modelfs.store.probe import probe_exclusive_put
+
+
+@click.command("init")
+@click.argument("store")
+@click.option("--single-writer", is_flag=True, help="Accept a store that lets two writers create one object.")
+@json_option
+def command(store: str, single_writer: bool, as_json: bool) -> None:
+    """Make a store at STORE: a directory, or a URL such as s3://bucket/prefix.
+
+    \b
+    modelfs init /srv/models
+    modelfs init s3://checkpoints/team-a
+    modelfs init sftp://me@nas/volume1/models
+    """
+    opened = open_store(store, create=True)
+    lease = Lease(opened) if single_writer else None
+    try:
+        if not opened.properties.writable:
+            raise UsageError(f"{opened.url} cannot be written")
+        _check_empty(opened)
+        if lease is not None:
+            note(f"{opened.url}: not probed; it must never have two writers at once")
+            lease.acquire()
+        else:
+            probe_exclusive_put(opened)
+        try:
+            repo = Repository.create(opened)
+        finally:
+            if lease is not None:
+                lease.release()
+    finally:
+        opened.close()
+    if as_json:
+        print_json({"store": opened.url, "id": repo.format.id, "version": repo.format.version})
+    else:
+        click.echo(f"made a store at {opened.url} (id {repo.format.id})")
+
+
+def _check_empty(store: Store) -> None:
+    """Refuse to spread a store among files that are not modelfs's."""
+    if store.size(FORMAT_KEY) is not None:
+        raise UsageError(f"there is a modelfs store at {store.url} already")
+    foreign = next((found.key for found in store.list("") if not found.key.startswith((COMMITS, "probe/"))), None)
+    if foreign is not None:
+        raise UsageError(f"{store.url} is not empty (it has {foreign!r}); give the store a place of its own")

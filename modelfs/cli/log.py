@@ -1,0 +1,112 @@
+"""``modelfs log``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import click
+
+from modelfs.cli.location import repository, split_ref, tree_path
+from modelfs.cli.output import json_option, moment, print_json, printable, size, table
+from modelfs.ids import TreeId
+from modelfs.repository.objects import EMPTY_TREE, CommitRecord, Entry, Kind
+from modelfs.repository.repository import Repository
+
+
+@click.command("log")
+@click.argument("location", metavar="STORE[:REF]")
+@click.argument("path", required=False)
+@click.option("-n", "--max-count", type=click.IntRange(min=1), help="At most so many commits.")
+@click.option("--changes", is_flag=True, help="Show the paths that each commit changed.")
+@json_option
+def command(location: str, path: str | None, max_count: int | None, changes: bool, as_json: bool) -> None:
+    """Show commits, newest first; with PATH only those that changed it.
+
+    Any of them can be mounted (mount --at main@12), listed and copied from (ls, get, cp STORE:main@12).
+
+    \b
+    modelfs log /srv/models
+    modelfs log /srv/models runs/7/model.pt --json
+    """
+    store_url, ref = split_ref(location)
+    with repository(store_url) as repo:
+        commits: Iterator[CommitRecord] = repo.log(repo.resolve(ref))
+        if path is not None:
+            commits = _touching(repo, commits, tree_path(path))
+        chosen = list(itertools.islice(commits, max_count))
+        changed = {record.number: list(_changed(repo, record)) for record in chosen} if changes else {}
+    if as_json:
+        print_json([_described(record, changed.get(record.number)) for record in chosen])
+    elif changes:
+        for record in chosen:
+            click.echo("  ".join(_row(record)))
+            for sign, name in changed[record.number]:
+                click.echo(f"    {sign} {printable(name)}")
+    else:
+        columns = ["COMMIT", "ID", "TIME", "BY", "FILES", "SIZE", "MESSAGE"]
+        table(columns, [_row(record) for record in chosen], right=["FILES", "SIZE"])
+
+
+def _row(record: CommitRecord) -> list[str]:
+    commit = record.commit
+    return [
+        f"{record.branch}@{record.number}",
+        record.id.hex()[:12],
+        moment(commit.time_ns / 1e9),
+        f"{commit.user}@{commit.host}",
+        str(commit.files),
+        size(commit.size),
+        printable(commit.message.encode()),
+    ]
+
+
+def _described(record: CommitRecord, changed: list[tuple[str, bytes]] | None) -> dict[str, object]:
+    commit = record.commit
+    facts: dict[str, object] = {
+        "branch": record.branch,
+        "number": record.number,
+        "id": record.id.hex(),
+        "parent": commit.parent.hex(),
+        "time_ns": commit.time_ns,
+        "host": commit.host,
+        "user": commit.user,
+        "message": commit.message,
+        "files": commit.files,
+        "bytes": commit.size,
+    }
+    if changed is not None:
+        facts["changes"] = [{"change": sign, "path": name.decode(errors="replace")} for sign, name in changed]
+    return facts
+
+
+def _before(repo: Repository, record: CommitRecord) -> Entry | None:
+    return repo.read_commit(record.branch, record.number - 1).commit.root if record.number > 1 else None
+
+
+def _touching(repo: Repository, commits: Iterator[CommitRecord], path: bytes) -> Iterator[CommitRecord]:
+    for record in commits:
+        before = _before(repo, record)
+        old = repo.find(before, path) if before is not None else None
+        new = repo.find(record.commit.root, path)
+        if (old and (old.kind, old.content)) != (new and (new.kind, new.content)):
+            yield record
+
+
+def _changed(repo: Repository, record: CommitRecord) -> Iterator[tuple[str, bytes]]:
+    before = _before(repo, record)
+    old = TreeId(before.content) if before is not None else EMPTY_TREE
+    yield from _between(repo, old, TreeId(record.commit.root.content), b"")
+
+
+def _between(repo: Repository, old: TreeId, new: TreeId, prefix: bytes) -> Iterator[tuple[str, bytes]]:
+    """("+" | "-" | "~", path) of what differs, files rather than their directories."""
+    for name, a, b in repo.diff(old, new):
+        path = prefix + name
+        below_old = TreeId(a.content) if a is not None and a.kind is Kind.DIRECTORY else EMPTY_TREE
+        below_new = TreeId(b.content) if b is not None and b.kind is Kind.DIRECTORY else EMPTY_TREE
+        both = a is not None and b is not None and a.kind is Kind.DIRECTORY and b.kind is Kind.DIRECTORY
+        if not both:
+            yield ("+" if a is None else "-" if b is None else "~"), path
+        if below_old != below_new:
+            yield from _between(repo, below_old, below_new, path + b"/")

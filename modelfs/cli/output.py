@@ -1,0 +1,98 @@
+"""How commands print: tables and sizes for people, JSON for programs, progress on a terminal.
+
+Facts go to standard output, progress and warnings to standard error, so both can be piped.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.filesize import decimal
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.table import Table
+from rich.text import Text
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
+
+
+def print_json(facts: Any) -> None:
+    """One JSON document on standard output."""
+    click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
+
+
+def size(count: int) -> str:
+    """Bytes for people, in powers of 1000: "4.2 MB"."""
+    return decimal(count)
+
+
+def moment(seconds: float) -> str:
+    """A point in time for people, in their time zone."""
+    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def printable(name: bytes) -> str:
+    """A name from a store for a terminal: control characters and bad UTF-8 shown as escapes."""
+    text = name.decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
+    """Rows under headings; ``right`` names the columns that are numbers. No frames, so it can be cut and sorted."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    console = _console()
+    with console.capture() as captured:
+        console.print(made)
+    for line in captured.get().splitlines():
+        click.echo(line.rstrip())
+
+
+def counted(count: int, noun: str) -> str:
+    """ "1 file", "2 files"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def facts(pairs: Sequence[tuple[str, str]]) -> None:
+    """Names and values, one pair a line."""
+    width = max(len(name) for name, _ in pairs)
+    for name, value in pairs:
+        click.echo(f"{name:<{width}}  {value}")
+
+
+@contextlib.contextmanager
+def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A bar over ``total`` bytes on standard error, shown on a terminal only; yields what to call with each advance."""
+    console = Console(stderr=True)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task(what, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def note(message: str) -> None:
+    """A line for the person, beside the output."""
+    click.echo(f"modelfs: {message}", err=True)
+
+
+def _console() -> Console:
+    # Rich would cut lines at 80 columns where there is no terminal.
+    return Console(width=None if sys.stdout.isatty() else 10_000, highlight=False)

@@ -1,0 +1,424 @@
+"""The mount daemon: runs a mount in this process, starts one in the background, and talks to running ones.
+
+`mount_background` starts a fresh Python process (nothing is forked after a thread or a Rust runtime was started),
+hands it the options as JSON on its standard input, so that a URL never shows in a process list, and waits on a pipe
+until the mount answers or one line says why not.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import IO, Any
+
+import pyfuse3
+import trio
+
+from modelfs import config, limits
+from modelfs.concurrency import first_cause
+from modelfs.config import MountOptions
+from modelfs.errors import ModelfsError, UsageError
+from modelfs.fuse import control
+from modelfs.fuse.memory import keep_heap
+from modelfs.fuse.mountpoint import check_fuse, detach, mounted_at, prepare, raise_readahead
+from modelfs.fuse.notify import Notifier
+from modelfs.fuse.operations import Operations, Presentation
+from modelfs.fuse.stack import Stack, open_stack
+from modelfs.journal.session import dead_sessions
+from modelfs.reader.source import ChunkSource
+from modelfs.vfs.recovery import recover
+from modelfs.vfs.vfs import Vfs, VfsOptions
+from modelfs.writer.uploader import Uploader
+
+log = logging.getLogger(__name__)
+
+Facts = dict[str, Any]
+
+
+# -- running a mount in this process --------------------------------------------------------------------------------
+
+
+class Ready:
+    """The pipe on which a background daemon says, once, that its mount answers or why there is none."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def say(self, answer: Facts) -> bool:
+        """Write the answer; False when there has been one already."""
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return False
+        os.write(fd, json.dumps(answer).encode() + b"\n")
+        os.close(fd)
+        return True
+
+
+def mount_foreground(options: MountOptions, ready: Ready | None = None) -> int:
+    """Serve the mount until it is unmounted or a signal asks to stop. Returns the exit code.
+
+    Raises UsageError and StoreError for what is wrong before the mount stands.
+    """
+    check_fuse()
+    prepare(options.mountpoint, nonempty="nonempty" in options.fuse_options)
+    keep_heap()
+    stack = open_stack(options)
+    try:
+        return trio.run(_serve, options, stack, ready)
+    finally:
+        stack.close()
+
+
+def _fuse_options(options: MountOptions, store_url: str, read_only: bool) -> set[str]:
+    chosen = set(pyfuse3.default_options)
+    chosen |= {f"fsname={store_url.replace(',', '%2C')}", "subtype=modelfs", "default_permissions"}
+    if options.allow_other:
+        chosen.add("allow_other")
+    if read_only:
+        chosen.add("ro")
+    # libfuse 3 mounts over anything; `prepare` has refused what must not be hidden.
+    return chosen | (set(options.fuse_options) - {"nonempty"})
+
+
+async def _serve(options: MountOptions, stack: Stack, ready: Ready | None) -> int:
+    read_only = stack.session is None
+    history = options.at is not None
+    notifier = Notifier()
+    source = ChunkSource(stack.repo, stack.cache)
+    uploader = Uploader(stack.repo, stack.params)
+    show = Presentation(
+        options.uid, options.gid, options.umask, limits.KERNEL_CACHE_TIMEOUT if options.refresh or history else 0.0
+    )
+    failed = 0
+    if stack.session is not None:
+        await _recover(options, stack, source, uploader)
+    async with trio.open_nursery() as nursery:
+        vfs = Vfs(
+            source,
+            uploader,
+            stack.head,
+            VfsOptions(options.branch, read_only, options.refresh, options.write_back, history),
+            stack.session.stage if stack.session is not None else stack.disk,
+            stack.session.log() if stack.session is not None else None,
+            nursery,
+            notifier,
+        )
+        operations = Operations(vfs, show, lambda: os.statvfs(stack.disk))
+        try:
+            pyfuse3.init(operations, str(options.mountpoint), _fuse_options(options, stack.store.url, read_only))
+        except RuntimeError as error:
+            raise UsageError(
+                f"{options.mountpoint}: the kernel or fusermount3 refused the mount ({error}); the lines above say why"
+            ) from error
+        mount = _Mount(options, stack, vfs, operations, time.time())
+        socket_path = control.socket_directory() / f"{config.mount_key(options.mountpoint)}.sock"
+        record = config.mount_record(options.mountpoint)
+        try:
+            nursery.start_soon(vfs.run)
+            nursery.start_soon(control.serve, socket_path, mount.answer)
+            nursery.start_soon(_on_signal, options.mountpoint)
+            if stack.lease is not None:
+                nursery.start_soon(_keep_lease, stack)
+            nursery.start_soon(_announce, options.mountpoint, record, socket_path, mount, ready)
+            await pyfuse3.main(min_tasks=8, max_tasks=limits.FUSE_TASKS)
+            notifier.close()
+            with trio.move_on_after(limits.UMOUNT_TIMEOUT) as bounded:
+                failed = 0 if await _drain_all(vfs) else 1
+            if bounded.cancelled_caught:
+                log.error("gave up waiting for the store after %.0f s", limits.UMOUNT_TIMEOUT)
+                failed = 1
+        finally:
+            notifier.close()
+            stack.drained = not vfs.committer.pending()
+            pyfuse3.close(unmount=True)
+            record.unlink(missing_ok=True)
+            nursery.cancel_scope.cancel()
+    return failed
+
+
+async def _recover(options: MountOptions, stack: Stack, source: ChunkSource, uploader: Uploader) -> None:
+    """Finish what dead mounts of this branch had acknowledged; report what they had not."""
+    root = config.journal_directory(stack.repo.format.id)
+    for session in dead_sessions(root, options.branch):
+        done = False
+        try:
+            record = await recover(session, source, uploader, options.branch)
+            done = True
+            if record is not None and record.number > stack.head.number:
+                stack.head = record
+        except ModelfsError as error:
+            log.error("the journal %s could not be replayed and is kept: %s", session.directory, error)
+        for left in session.leftovers() if done else []:
+            log.warning(
+                "a mount died while it wrote: an unfinished file of %d bytes is kept at %s", left.size, left.path
+            )
+        session.close(discard_log=done)
+
+
+async def _drain_all(vfs: Vfs) -> bool:
+    if vfs.options.read_only:
+        return True
+    while True:
+        try:
+            await vfs.drain()
+            return True
+        except (ModelfsError, OSError) as error:
+            log.error("unmounted, but not everything is in the store yet: %s", error)
+            await trio.sleep(limits.COMMIT_RETRY)
+
+
+async def _announce(mountpoint: Path, record: Path, socket_path: Path, mount: _Mount, ready: Ready | None) -> None:
+    """Once the mount answers: raise read-ahead, register it, and say so to who started us."""
+    await trio.to_thread.run_sync(os.stat, mountpoint)
+    mount.readahead = await trio.to_thread.run_sync(raise_readahead, mountpoint)
+    record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    facts = {"mountpoint": str(mountpoint), "pid": os.getpid(), "socket": str(socket_path)}
+    partial = record.with_suffix(f".{os.getpid()}.tmp")
+    partial.write_text(json.dumps(facts))
+    partial.replace(record)
+    log.info("%s is mounted at %s", mount.stack.store.url, mountpoint)
+    if ready is not None:
+        ready.say({"ready": True})
+
+
+async def _on_signal(mountpoint: Path) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async for number in signals:
+            log.info("%s: unmounting", signal.Signals(number).name)
+            pyfuse3.terminate()
+
+
+async def _keep_lease(stack: Stack) -> None:
+    assert stack.lease is not None
+    while True:
+        await trio.sleep(limits.LEASE_TTL / 3)
+        try:
+            await trio.to_thread.run_sync(stack.lease.renew)
+        except ModelfsError as error:
+            log.error("the single-writer lease could not be renewed: %s", error)
+
+
+class _Mount:
+    """What the control socket can tell of a running mount."""
+
+    def __init__(self, options: MountOptions, stack: Stack, vfs: Vfs, operations: Operations, since: float) -> None:
+        self.options = options
+        self.stack = stack
+        self.vfs = vfs
+        self.operations = operations
+        self.since = since
+        self.readahead = False
+
+    async def answer(self, op: str) -> Facts:
+        """Serve one control request."""
+        if op == "drain":
+            await self.vfs.drain()
+        elif op != "status":
+            raise ModelfsError(f"unknown request {op!r}")
+        return self.facts()
+
+    def facts(self) -> Facts:
+        """The state of the mount; sizes in bytes, times in seconds."""
+        files, size = self.vfs.pending()
+        fetched = self.vfs.source.statistics()
+        return {
+            "mountpoint": str(self.options.mountpoint),
+            "store": self.stack.store.url,
+            "store_id": self.stack.repo.format.id,
+            "branch": self.options.branch,
+            "at": self.options.at,
+            "read_only": self.vfs.options.read_only,
+            "commit": self.vfs.committer.head.number,
+            "pid": os.getpid(),
+            "since": self.since,
+            "uptime": time.time() - self.since,
+            "pending_files": files,
+            "pending_bytes": size,
+            "pending": self.vfs.committer.pending(),
+            "uploading": self.vfs.uploader.active(),
+            "open_files": len(self.vfs.open_files),
+            "fetching": fetched.in_flight,
+            "fetched_chunks": fetched.fetches,
+            "fetched_bytes": fetched.fetched_bytes,
+            "cache_directory": str(self.options.cache_dir or config.cache_directory(self.stack.repo.format.id)),
+            "cache": asdict(self.stack.cache.statistics()),
+            "kernel_readahead_raised": self.readahead,
+            "errors": self.operations.errors,
+            "last_error": self.vfs.committer.last_error,
+            "state": "mounted",
+        }
+
+
+# -- starting one in the background -----------------------------------------------------------------------------------
+
+
+def mount_background(options: MountOptions) -> None:
+    """Start a daemon for the mount and return when the mount answers; UsageError or ModelfsError with its one line."""
+    options = replace(options, log_file=options.log_file or config.mount_log(options.mountpoint))
+    assert options.log_file is not None
+    options.log_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    read_fd, write_fd = os.pipe()
+    with os.fdopen(read_fd) as answers:
+        try:
+            with options.log_file.open("a") as log_file:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "modelfs.fuse.daemon", str(write_fd)],
+                    stdin=subprocess.PIPE,
+                    stdout=log_file,
+                    stderr=log_file,
+                    pass_fds=(write_fd,),
+                    start_new_session=True,
+                    cwd="/",
+                    env=_environment(),
+                )
+        finally:
+            os.close(write_fd)
+        assert process.stdin is not None
+        with process.stdin as stdin:
+            stdin.write(_encode(options))
+        line = answers.readline()
+    if not line:
+        raise ModelfsError(
+            f"the mount daemon ended without a word (exit code {process.wait()}); see {options.log_file}"
+        )
+    answer = json.loads(line)
+    if "error" in answer:
+        process.wait(limits.READY_TIMEOUT)
+        raise UsageError(answer["error"]) if answer["usage"] else ModelfsError(answer["error"])
+
+
+def _environment() -> dict[str, str]:
+    """The daemon finds the same modelfs as we did, also when it is run from a source tree."""
+    package_root = str(Path(__file__).resolve().parents[2])
+    path = os.environ.get("PYTHONPATH", "")
+    parts = [package_root, *(part for part in path.split(os.pathsep) if part)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(parts)}
+
+
+def _encode(options: MountOptions) -> bytes:
+    plain = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
+    return json.dumps(plain).encode()
+
+
+def _decode(data: bytes) -> MountOptions:
+    plain = json.loads(data)
+    for key in ("mountpoint", "cache_dir", "log_file"):
+        plain[key] = Path(plain[key]) if plain[key] is not None else None
+    plain["fuse_options"] = tuple(plain["fuse_options"])
+    return MountOptions(**plain)
+
+
+def setup_logging(stream: IO[str], *, debug: bool) -> None:
+    """Log lines with time and level to ``stream``."""
+    logging.basicConfig(
+        stream=stream,
+        level=logging.DEBUG if debug else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("pyfuse3").setLevel(logging.INFO)
+
+
+def _child(ready: Ready) -> int:
+    options = _decode(sys.stdin.buffer.read())
+    setup_logging(sys.stderr, debug=options.debug)
+    try:
+        return mount_foreground(options, ready)
+    except BaseException as failure:
+        error = first_cause(failure) if isinstance(failure, BaseExceptionGroup) else failure
+        if not isinstance(error, ModelfsError):
+            log.critical("the mount daemon failed", exc_info=failure)
+        answer = {"error": str(error) or type(error).__name__, "usage": isinstance(error, UsageError)}
+        if not ready.say(answer):
+            log.critical("the mount ends: %s", error)
+        return 2 if isinstance(error, UsageError) else 1
+
+
+# -- talking to running ones ------------------------------------------------------------------------------------------
+
+
+def mounts() -> list[Facts]:
+    """The mounts of this user on this machine, dead ones included (``state`` says which)."""
+    found = []
+    for record in sorted(config.mounts_directory().glob("*.json")):
+        try:
+            found.append(_facts(json.loads(record.read_text())))
+        except (OSError, ValueError):
+            continue  # it went away, or is just being written
+    return found
+
+
+def _facts(record: Facts) -> Facts:
+    try:
+        return control.ask(Path(record["socket"]), "status", limits.CONTROL_TIMEOUT)
+    except TimeoutError:
+        return {**record, "state": "not answering"}
+    except (OSError, ValueError):
+        return {**record, "state": "dead"}
+
+
+def status(mountpoint: Path) -> Facts:
+    """Facts about one mount. UsageError when modelfs has nothing mounted there."""
+    return _facts(_record(mountpoint))
+
+
+def _record(mountpoint: Path) -> Facts:
+    try:
+        facts: Facts = json.loads(config.mount_record(mountpoint).read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{mountpoint} is not a modelfs mount of yours") from error
+    return facts
+
+
+def unmount(
+    mountpoint: Path, *, progress: Callable[[Facts], None], timeout: float, lazy: bool = False, force: bool = False
+) -> None:
+    """Bring what is pending into the store, unmount, and wait for the daemon to end.
+
+    ``progress`` is called with the status a few times a second. ``force`` unmounts although something is pending
+    (it stays staged on this machine); ``lazy`` detaches while files are open. ModelfsError when the store does not
+    take what is pending within ``timeout`` seconds, or the mount is busy.
+    """
+    record = _record(mountpoint)
+    deadline = time.monotonic() + timeout
+    facts = _facts(record)
+    if facts["state"] == "mounted" and not force:
+        while facts["state"] == "mounted" and facts["pending"]:
+            progress(facts)
+            if time.monotonic() > deadline:
+                why = facts["last_error"] or "still uploading"
+                raise ModelfsError(f"{mountpoint}: {facts['pending_files']} files are not in the store yet ({why})")
+            try:
+                facts = control.ask(Path(record["socket"]), "drain", 1.0)
+            except TimeoutError:
+                facts = _facts(record)
+            except OSError:
+                break
+            if "error" in facts:
+                raise ModelfsError(f"{mountpoint}: {facts['error']}")
+        progress(facts)
+    if mounted_at(mountpoint) is not None:
+        detach(mountpoint, lazy=lazy or facts["state"] == "dead")
+    while _alive(int(record["pid"])) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    if facts["state"] == "dead":
+        config.mount_record(mountpoint).unlink(missing_ok=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+if __name__ == "__main__":
+    sys.exit(_child(Ready(int(sys.argv[1]))))

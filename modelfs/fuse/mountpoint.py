@@ -1,0 +1,131 @@
+"""Mount points as the kernel sees them: the mount table, healing a dead mount, unmounting, kernel read-ahead."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+import subprocess
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelfs import limits
+from modelfs.errors import ModelfsError, UsageError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MountEntry:
+    """One line of /proc/self/mountinfo (proc(5))."""
+
+    device: str  # major:minor
+    path: str
+    fstype: str
+    source: str
+
+
+def mount_table() -> list[MountEntry]:
+    """All mounts of this mount namespace, in order."""
+    entries = []
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        left, _, right = line.partition(" - ")
+        fields, tail = left.split(), right.split()
+        path = fields[4].encode().decode("unicode_escape").encode("latin-1").decode(errors="surrogateescape")
+        entries.append(MountEntry(fields[2], path, tail[0], tail[1]))
+    return entries
+
+
+def mounted_at(mountpoint: Path) -> MountEntry | None:
+    """The topmost mount at exactly this path, without touching it (a dead mount would fail)."""
+    wanted = os.path.normpath(Path.cwd() / mountpoint)
+    found = None
+    for entry in mount_table():
+        if entry.path == wanted:
+            found = entry
+    return found
+
+
+def is_dead(mountpoint: Path) -> bool:
+    """True when a FUSE mount stands there whose daemon is gone.
+
+    statfs is asked because the kernel never answers it from memory; a daemon that lives and does not answer within
+    `limits.CONTROL_TIMEOUT` is not dead.
+    """
+    answer: list[int | None] = []
+
+    def ask() -> None:
+        try:
+            os.statvfs(mountpoint)
+        except OSError as error:
+            answer.append(error.errno)
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    thread.join(limits.CONTROL_TIMEOUT)
+    return bool(answer) and answer[0] in (errno.ENOTCONN, errno.ECONNABORTED)
+
+
+def check_fuse() -> None:
+    """UsageError when this machine cannot mount at all."""
+    device = Path("/dev/fuse")
+    if not device.exists():
+        raise UsageError("there is no /dev/fuse here: load the fuse module, or give the container --device /dev/fuse")
+    if shutil.which("fusermount3") is None:
+        raise UsageError("fusermount3 is not installed (Debian package fuse3)")
+    if not os.access(device, os.R_OK | os.W_OK):
+        raise UsageError("/dev/fuse may not be opened by this user")
+
+
+def prepare(mountpoint: Path, *, nonempty: bool = False) -> None:
+    """Make sure that a mount may go there, healing a dead one. UsageError otherwise."""
+    if is_dead(mountpoint):
+        log.warning("%s: the daemon of an earlier mount is gone; unmounting what it left", mountpoint)
+        detach(mountpoint, lazy=True)
+    entry = mounted_at(mountpoint)
+    if entry is not None and entry.fstype.startswith("fuse"):
+        raise UsageError(f"{mountpoint} is mounted already ({entry.source})")
+    try:
+        names = os.listdir(mountpoint)
+    except FileNotFoundError as error:
+        raise UsageError(f"the mount point {mountpoint} does not exist (mkdir it first)") from error
+    except NotADirectoryError as error:
+        raise UsageError(f"the mount point {mountpoint} is not a directory") from error
+    except OSError as error:
+        raise UsageError(f"the mount point {mountpoint} cannot be used: {error.strerror}") from error
+    if names and not nonempty:
+        raise UsageError(f"the mount point {mountpoint} is not empty (a mount would hide what is in it)")
+
+
+def detach(mountpoint: Path, *, lazy: bool = False) -> None:
+    """Unmount. ModelfsError with the reason ("busy", …) when the kernel refuses."""
+    if os.geteuid() == 0 and shutil.which("umount"):
+        command = ["umount", "-i", *(["-l"] if lazy else []), "--", str(mountpoint)]
+    else:
+        tool = shutil.which("fusermount3")
+        if tool is None:
+            raise UsageError("fusermount3 is not installed (Debian package fuse3)")
+        command = [tool, "-u", *(["-z"] if lazy else []), "--", str(mountpoint)]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ModelfsError(f"{mountpoint}: unmounting took more than 60 s") from error
+    if done.returncode:
+        reason = (done.stderr or done.stdout).strip().splitlines()
+        raise ModelfsError(f"{mountpoint}: {reason[-1] if reason else 'could not be unmounted'}")
+
+
+def raise_readahead(mountpoint: Path) -> bool:
+    """Raise the kernel's read-ahead for the mount; False when that is not allowed (it takes root)."""
+    entry = mounted_at(mountpoint)
+    if entry is None:
+        return False
+    knob = Path(f"/sys/class/bdi/{entry.device}/read_ahead_kb")
+    try:
+        knob.write_text(str(limits.KERNEL_READAHEAD // limits.KiB))
+    except OSError as error:
+        log.info("kernel read-ahead stays at its default (%s)", error)
+        return False
+    return True

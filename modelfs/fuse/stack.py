@@ -1,0 +1,72 @@
+"""Builds one mount from the bottom up: store, repository, cache, staging, reader, writer, vfs.
+
+`open_stack` does everything that can fail because of a wrong argument, before the kernel hears of the mount, so
+that each mistake is one line and leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from modelfs.cache.cache import Cache
+from modelfs.chunking.params import ChunkParams
+from modelfs.config import MountOptions, cache_directory, journal_directory
+from modelfs.errors import UnknownRefError
+from modelfs.journal.admission import admit_writer
+from modelfs.journal.session import Session
+from modelfs.repository.objects import CommitRecord
+from modelfs.repository.repository import Repository
+from modelfs.store.base import Store
+from modelfs.store.lease import Lease
+from modelfs.store.open import open_store
+
+
+@dataclass(slots=True)
+class Stack:
+    """The blocking parts of one mount."""
+
+    store: Store
+    repo: Repository
+    head: CommitRecord
+    cache: Cache
+    session: Session | None  # None on a read-only mount
+    lease: Lease | None
+    params: ChunkParams
+    disk: Path  # whose free space statfs reports
+    drained: bool = True  # False: the journal still holds something
+
+    def close(self) -> None:
+        """Let go of files, locks and connections."""
+        if self.lease is not None:
+            self.lease.release()
+        if self.session is not None:
+            self.session.close(discard_log=self.drained)
+        self.cache.close()
+        self.store.close()
+
+
+def open_stack(options: MountOptions) -> Stack:
+    """Open everything that ``options`` names. UsageError says what the user can mend; then nothing is left open."""
+    os.umask(0o077)
+    with contextlib.ExitStack() as opened:
+        store = open_store(options.store_url)
+        opened.callback(store.close)
+        repo = Repository.open(store)
+        store_id = repo.format.id
+        read_only = options.read_only or options.at is not None
+        head = repo.resolve(options.at, options.branch) if options.at is not None else repo.head(options.branch)
+        if head is None:
+            known = ", ".join(sorted(repo.branches())) or "none"
+            raise UnknownRefError(f"{store.url} has no branch {options.branch!r} (branches: {known})")
+        lease = None if read_only else admit_writer(store, store_id, single_writer=options.single_writer)
+        if lease is not None:
+            opened.callback(lease.release)
+        cache = Cache(options.cache_dir or cache_directory(store_id), store_id, options.cache_size)
+        opened.callback(cache.close)
+        session = None if read_only else Session.begin(journal_directory(store_id), options.branch)
+        opened.pop_all()
+    disk = store.local_root or journal_directory(store_id)
+    return Stack(store, repo, head, cache, session, lease, repo.format.chunking, disk)

@@ -1,0 +1,1 @@
+"""Byte ranges of files out of the cache and the store, with read-ahead."""

@@ -1,0 +1,130 @@
+"""Byte ranges of one version of a file.
+
+`FileReader.read_now` answers on the event loop, without a thread, when the bytes are verified, on local disk and in
+the page cache (preadv with RWF_NOWAIT); `FileReader.read` does whatever it takes. A reader belongs to one manifest
+and never sees another version.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from bisect import bisect_right
+from itertools import accumulate
+
+import trio
+
+from modelfs import limits
+from modelfs.cache.files import CacheFile
+from modelfs.concurrency import together
+from modelfs.ids import ChunkId
+from modelfs.reader.source import ChunkSource
+from modelfs.repository.objects import Manifest
+
+# One reply at a time is copied out before the loop runs anything else, so the fast path may reuse its buffer.
+_reply = bytearray(limits.FUSE_MAX_IO)
+
+
+class FileReader:
+    """Reads ranges of a manifest through the cache and the store."""
+
+    def __init__(self, source: ChunkSource, manifest: Manifest, file: CacheFile) -> None:
+        self.manifest = manifest
+        self.size = manifest.size
+        self._source = source
+        self._file = file
+        self._starts = [0, *accumulate(extent.length for extent in manifest.chunks)]
+
+    def chunks(self, start: int, end: int) -> range:
+        """Indices of the chunks that ``[start, end)`` touches."""
+        end = min(end, self.size)
+        if start >= end:
+            return range(0)
+        return range(bisect_right(self._starts, start) - 1, bisect_right(self._starts, end - 1))
+
+    def read_now(self, offset: int, length: int) -> memoryview | None:
+        """The range as a view that is valid until the next call, or None when that would have to wait."""
+        end = min(offset + length, self.size)
+        if end <= offset:
+            return memoryview(b"")
+        if end - offset > len(_reply):
+            return None
+        view = memoryview(_reply)[: end - offset]
+        for i in self.chunks(offset, end):
+            extent = self.manifest.chunks[i]
+            a = max(offset, self._starts[i])
+            b = min(end, self._starts[i + 1])
+            target = view[a - offset : b - offset]
+            if not extent.id:
+                target[:] = bytes(b - a)
+                continue
+            place = self._file.locate(i)
+            if place is None:
+                data = self._source.in_memory(ChunkId(extent.id))
+                if data is None:
+                    return None
+                target[:] = data[a - self._starts[i] : b - self._starts[i]]
+                continue
+            try:
+                n = os.preadv(place[0], [target], place[1] + a - self._starts[i], os.RWF_NOWAIT)
+            except OSError as error:
+                if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
+                    return None
+                raise
+            if n != b - a:
+                return None
+        return view
+
+    async def read(self, offset: int, length: int) -> bytes | bytearray:
+        """The range (short at the end of the file), fetched concurrently where it is not here yet."""
+        end = min(offset + length, self.size)
+        if end <= offset:
+            return b""
+        out = bytearray(end - offset)
+        wanted = [i for i in self.chunks(offset, end) if self.manifest.chunks[i].id]
+        if len(wanted) == 1:
+            await self._copy(wanted[0], offset, end, out)
+        else:
+            async with together() as nursery:
+                for i in wanted:
+                    nursery.start_soon(self._copy, i, offset, end, out)
+        return out
+
+    async def _copy(self, i: int, offset: int, end: int, out: bytearray) -> None:
+        base = self._starts[i]
+        a, b = max(offset, base), min(end, self._starts[i + 1])
+        found = await self._source.bring(self._file, self.manifest, i)
+        target = memoryview(out)[a - offset : b - offset]
+        if isinstance(found, tuple):
+            fd, at = found
+            await trio.to_thread.run_sync(_pread_all, fd, target, at + a - base, limiter=self._source.threads)
+        else:
+            target[:] = found[a - base : b - base]
+
+    def missing(self, start: int, end: int) -> list[int]:
+        """Chunks of ``[start, end)`` that are neither verified here nor on their way."""
+        return [
+            i
+            for i in self.chunks(start, end)
+            if (chunk := ChunkId(self.manifest.chunks[i].id))
+            and self._file.locate(i) is None
+            and not self._source.busy(chunk)
+            and self._source.in_memory(chunk) is None
+        ]
+
+    async def prefetch(self, index: int) -> None:
+        """Bring one chunk; raises as `ChunkSource.bring`."""
+        await self._source.bring(self._file, self.manifest, index)
+
+    def close(self) -> None:
+        """Let go of the cache file. Blocking (it may write index rows)."""
+        self._file.close()
+
+
+def _pread_all(fd: int, target: memoryview, offset: int) -> None:
+    done = 0
+    while done < len(target):
+        n = os.preadv(fd, [target[done:]], offset + done)
+        if n == 0:
+            raise OSError(errno.EIO, "a cache file ended early")
+        done += n

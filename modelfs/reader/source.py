@@ -1,0 +1,116 @@
+"""Chunks of one mount: local cache first, else the store, one fetch per chunk however many readers wait.
+
+`ChunkSource` owns the worker limiter of all readers, the table of fetches in flight, and the bounded memory that
+holds chunks which the disk cache could not take. `FileReader` (file.py) asks it for one chunk at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import trio
+
+from modelfs import limits
+from modelfs.cache.cache import Cache
+from modelfs.cache.files import CacheFile
+from modelfs.errors import CorruptError, StoreError
+from modelfs.ids import ChunkId
+from modelfs.repository.objects import Manifest
+from modelfs.repository.repository import Repository
+
+log = logging.getLogger(__name__)
+
+Location = tuple[int, int]  # (file descriptor, offset of the chunk's first byte)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatistics:
+    """Counters since the mount began; sizes in bytes."""
+
+    fetches: int
+    fetched_bytes: int
+    in_flight: int
+    memory_bytes: int
+
+
+class ChunkSource:
+    """Brings chunks to this machine, verified."""
+
+    def __init__(self, repo: Repository, cache: Cache) -> None:
+        self.repo = repo
+        self.cache = cache
+        self.threads = trio.CapacityLimiter(limits.READ_THREADS)
+        self._in_flight: dict[ChunkId, trio.Event] = {}
+        self._memory: OrderedDict[ChunkId, bytes | memoryview] = OrderedDict()
+        self._memory_bytes = 0
+        self._fetches = 0
+        self._fetched_bytes = 0
+
+    def in_memory(self, chunk: ChunkId) -> bytes | memoryview | None:
+        """A chunk that the disk cache could not take, if it is still held."""
+        data = self._memory.get(chunk)
+        if data is not None:
+            self._memory.move_to_end(chunk)
+        return data
+
+    def busy(self, chunk: ChunkId) -> bool:
+        """True while the chunk is being fetched."""
+        return chunk in self._in_flight
+
+    async def bring(self, file: CacheFile, manifest: Manifest, index: int) -> Location | bytes | memoryview:
+        """Make chunk ``index`` of ``manifest`` readable here: its place on local disk, or its bytes.
+
+        Raises NotFoundError, CorruptError (both name the object) or what the store said after its retries.
+        A cancelled caller lets the fetch end, so others that wait for it are served.
+        """
+        extent = manifest.chunks[index]
+        chunk = ChunkId(extent.id)
+        while True:
+            if (place := file.locate(index)) is not None:
+                return place
+            if (data := self.in_memory(chunk)) is not None:
+                return data
+            waiting = self._in_flight.get(chunk)
+            if waiting is None:
+                break
+            await waiting.wait()
+            # It may have gone into another manifest's cache file: a look at the index says so.
+            place = await trio.to_thread.run_sync(file.probe, index, limiter=self.threads)
+            if place is not None:
+                return place
+        done = self._in_flight[chunk] = trio.Event()
+        try:
+            result = await trio.to_thread.run_sync(self._load, file, chunk, extent.length, index, limiter=self.threads)
+        except (StoreError, CorruptError) as error:
+            log.error("chunk %s could not be read: %s", chunk.hex(), error)
+            raise
+        finally:
+            del self._in_flight[chunk]
+            done.set()
+        if not isinstance(result, tuple):
+            self._remember(chunk, result)
+        return result
+
+    def _load(self, file: CacheFile, chunk: ChunkId, length: int, index: int) -> Location | bytes | memoryview:
+        place = file.probe(index)
+        if place is not None:
+            return place
+        plain = self.repo.read_chunk(chunk, length)
+        self._fetches += 1
+        self._fetched_bytes += length
+        return file.fill(index, plain) or plain
+
+    def _remember(self, chunk: ChunkId, data: bytes | memoryview) -> None:
+        if chunk in self._memory:
+            return
+        self._memory[chunk] = data
+        self._memory_bytes += len(data)
+        while self._memory_bytes > limits.CHUNK_MEMORY:
+            _, old = self._memory.popitem(last=False)
+            self._memory_bytes -= len(old)
+
+    def statistics(self) -> SourceStatistics:
+        """What has been fetched from the store so far."""
+        return SourceStatistics(self._fetches, self._fetched_bytes, len(self._in_flight), self._memory_bytes)

@@ -1,0 +1,110 @@
+"""format.json: what makes a prefix of an object store a modelfs store.
+
+It is the last object that `Repository.create` writes and the first that `Repository.open` reads. A program refuses
+what it does not know: a higher version, another hash, or a field that has no meaning to it (it may be encryption).
+"""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from modelfs import limits
+from modelfs.chunking.params import ChunkParams
+from modelfs.errors import (
+    AlreadyExistsError,
+    CorruptError,
+    FormatVersionError,
+    NotAStoreError,
+    NotFoundError,
+    UsageError,
+)
+from modelfs.repository.keys import FORMAT_KEY
+from modelfs.store.base import Store
+
+VERSION: Final = 1
+HASH: Final = "blake3-256"
+
+_Length = Annotated[int, Meta(ge=1, le=limits.CHUNK_LENGTH_MAX)]
+
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """What a store says about itself. ``id`` is 32 random hex digits, ``created`` RFC 3339 in UTC."""
+
+    id: str = field(default_factory=lambda: secrets.token_hex(16))
+    chunking: ChunkParams = field(default_factory=ChunkParams)
+    created: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    version: int = VERSION
+    hash: str = HASH
+
+
+class _Chunking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    min_size: _Length
+    avg_size: _Length
+    max_size: _Length
+    group_size: _Length
+
+
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    format: Literal["modelfs"]
+    version: Literal[1]
+    id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
+    hash: Literal["blake3-256"]
+    chunking: _Chunking
+    created: Annotated[str, Meta(max_length=64)]
+
+
+def write_format(store: Store, made: Format) -> None:
+    """Write format.json. UsageError when there is a store already."""
+    c = made.chunking
+    chunking = _Chunking(c.min_size, c.avg_size, c.max_size, c.group_size)
+    data = msgspec.json.encode(_File("modelfs", 1, made.id, "blake3-256", chunking, made.created))
+    try:
+        store.put_if_absent(FORMAT_KEY, data)
+    except AlreadyExistsError as error:
+        if store.get(FORMAT_KEY) != data:  # else it was our own, its acknowledgement lost on the way
+            raise UsageError(f"there is a modelfs store at {store.url} already") from error
+
+
+def read_format(store: Store) -> Format:
+    """What the store says about itself: NotAStoreError, FormatVersionError, or CorruptError when it makes no sense."""
+    try:
+        data = store.get(FORMAT_KEY)
+    except NotFoundError as error:
+        raise NotAStoreError(f"no modelfs store at {store.url} (`modelfs init` makes one)") from error
+    if len(data) > limits.FORMAT_OBJECT_MAX:
+        raise NotAStoreError(f"{FORMAT_KEY} at {store.url} is not modelfs's")
+    _check_known(store, data)
+    try:
+        found = msgspec.json.decode(data, type=_File)
+    except msgspec.DecodeError as error:
+        raise CorruptError(f"{FORMAT_KEY} of {store.url} is damaged: {error}", FORMAT_KEY) from error
+    c = found.chunking
+    if not c.min_size <= c.avg_size <= c.max_size:
+        raise CorruptError(f"{FORMAT_KEY} of {store.url} is damaged: chunk sizes out of order", FORMAT_KEY)
+    return Format(found.id, ChunkParams(c.min_size, c.avg_size, c.max_size, c.group_size), found.created)
+
+
+def _check_known(store: Store, data: bytes) -> None:
+    """Say "newer" of a newer store, rather than "damaged"."""
+    try:
+        found = msgspec.json.decode(data, type=dict[str, object])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise NotAStoreError(f"{FORMAT_KEY} at {store.url} is not modelfs's") from error
+    if found.get("format") != "modelfs":
+        raise NotAStoreError(f"{FORMAT_KEY} at {store.url} is not modelfs's")
+    version = found.get("version")
+    if isinstance(version, int) and version > VERSION:
+        raise FormatVersionError(
+            f"the store at {store.url} has format version {version}; this modelfs knows up to {VERSION}: update it"
+        )
+    unknown = sorted(found.keys() - {f.name for f in msgspec.structs.fields(_File)})
+    if unknown or found.get("hash", HASH) != HASH:
+        what = f"`{unknown[0][:80]}`" if unknown else "another hash"
+        raise FormatVersionError(f"the store at {store.url} uses {what}, which this modelfs does not know: update it")

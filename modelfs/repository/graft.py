@@ -1,0 +1,50 @@
+"""Putting entries at paths: the one change that commands without a mount make to a tree."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+
+import msgspec
+
+from modelfs.errors import UsageError
+from modelfs.ids import TreeId
+from modelfs.repository.objects import EMPTY_TREE, Entry, Kind, TreeDelta
+from modelfs.repository.repository import Repository
+
+
+def graft(repo: Repository, root: Entry, puts: Mapping[bytes, Entry]) -> Entry:
+    """``root`` with each entry of ``puts`` at its path, replacing what is there; missing directories are made.
+
+    A path is relative and has no empty parts; its entry's own name is ignored. UsageError when a file stands where
+    a directory is needed.
+    """
+    delta = TreeDelta()
+    deltas: dict[bytes, tuple[Entry, TreeDelta]] = {b"": (root, delta)}
+    for path, entry in sorted(puts.items()):
+        parent, _, name = path.rpartition(b"/")
+        below = _delta_of(repo, root, parent, deltas)
+        below.puts[name] = msgspec.structs.replace(entry, name=name)
+    tree = repo.apply(TreeId(root.content), delta)
+    return msgspec.structs.replace(root, content=tree, mtime_ns=time.time_ns())
+
+
+def _delta_of(repo: Repository, root: Entry, path: bytes, deltas: dict[bytes, tuple[Entry, TreeDelta]]) -> TreeDelta:
+    """The changes to the directory at ``path``, begun here if need be."""
+    if path in deltas:
+        return deltas[path][1]
+    parent, _, name = path.rpartition(b"/")
+    above = _delta_of(repo, root, parent, deltas)
+    if (planned := above.puts.pop(name, None)) is not None and planned.kind is Kind.DIRECTORY:
+        found: Entry | None = planned
+    else:
+        found = repo.find(root, path)
+    if found is None:
+        found = Entry(name, Kind.DIRECTORY, 0o755, os.getuid(), os.getgid(), time.time_ns(), 0, EMPTY_TREE)
+    elif found.kind is not Kind.DIRECTORY:
+        raise UsageError(f"{os.fsdecode(path)} is a file in the store, not a directory")
+    made = TreeDelta()
+    above.subdirs[name] = (msgspec.structs.replace(found, name=name, mtime_ns=time.time_ns()), made)
+    deltas[path] = (found, made)
+    return made

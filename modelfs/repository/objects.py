@@ -1,0 +1,134 @@
+"""The vocabulary of what is stored: files, directories and commits as frozen msgspec structs.
+
+On the wire every struct is a msgpack array of its fields in the order of declaration (docs/store-format.md). The
+annotations carry the bounds that the decoder checks by itself; `checks` holds the rules that span fields, and every
+object passes them on its way out of this machine and on its way in. The structs themselves do not validate, so the
+vfs may build them freely.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
+
+from modelfs import limits
+from modelfs.ids import CommitId, TreeId, digest
+
+_Size = Annotated[int, Meta(ge=0, le=limits.FILE_SIZE_MAX)]
+_Positive = Annotated[int, Meta(ge=1, le=limits.FILE_SIZE_MAX)]
+_Time = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+_Owner = Annotated[int, Meta(ge=0, le=2**32 - 1)]
+_Text = Annotated[str, Meta(max_length=limits.COMMIT_TEXT_MAX)]
+_Xattr = tuple[
+    Annotated[bytes, Meta(min_length=1, max_length=limits.XATTR_NAME_MAX)],
+    Annotated[bytes, Meta(max_length=limits.XATTR_VALUE_MAX)],
+]
+
+
+class Kind(IntEnum):
+    """What a directory entry is. The numbers are part of the format."""
+
+    FILE = 1
+    INLINE = 2
+    DIRECTORY = 3
+    SYMLINK = 4
+    FIFO = 5
+    SOCKET = 6
+    CHAR = 7
+    BLOCK = 8
+
+
+class Extent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A run of a file: one chunk, or zeros that are not stored (``id`` = b"")."""
+
+    id: Annotated[bytes, Meta(max_length=32)]
+    length: _Positive
+
+
+class Manifest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The content of one version of a file: extents in order, their lengths sum to ``size``."""
+
+    size: _Size
+    chunks: Annotated[tuple[Extent, ...], Meta(max_length=limits.MANIFEST_CHUNKS_MAX)]
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One name in a directory (or the root, whose name is b"").
+
+    ``content`` by kind: FILE the manifest id, INLINE the bytes, DIRECTORY the tree id, SYMLINK the target,
+    CHAR and BLOCK the device number in 8 bytes big-endian, else b"". ``xattrs`` are sorted by name.
+    """
+
+    name: Annotated[bytes, Meta(max_length=limits.NAME_MAX)]
+    kind: Kind
+    mode: Annotated[int, Meta(ge=0, le=0o7777)]
+    uid: _Owner
+    gid: _Owner
+    mtime_ns: _Time
+    size: _Size
+    content: Annotated[bytes, Meta(max_length=limits.INLINE_MAX)]
+    xattrs: Annotated[tuple[_Xattr, ...], Meta(max_length=limits.XATTR_TOTAL_MAX)] = ()
+
+
+class Commit(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One point of a branch's history. ``parent`` is b"" for number 1; ``files`` and ``size`` say what changed."""
+
+    number: _Positive
+    parent: Annotated[bytes, Meta(max_length=32)]
+    root: Entry
+    time_ns: _Time
+    host: _Text
+    user: _Text
+    message: _Text
+    files: _Size
+    size: _Size
+
+
+class Tag(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A name for one commit, given once."""
+
+    branch: Annotated[str, Meta(max_length=64)]
+    number: _Positive
+    commit: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    time_ns: _Time
+
+
+class PageRef(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A page of a large directory as its index page lists it: first name, id, entries below and their weight."""
+
+    name: Annotated[bytes, Meta(min_length=1, max_length=limits.NAME_MAX)]
+    id: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    count: _Positive
+    weight: _Positive
+
+
+@dataclass(frozen=True, slots=True)
+class CommitRecord:
+    """A commit and where it stands."""
+
+    branch: str
+    number: int
+    id: CommitId
+    commit: Commit
+
+
+@dataclass(slots=True)
+class TreeDelta:
+    """Changes to one directory and, through ``subdirs``, to those below it.
+
+    ``subdirs``: the entry of a directory, whose content is the tree that its delta applies to (EMPTY_TREE for a new
+    one). Deleting an absent name changes nothing; a name in ``puts`` or ``subdirs`` is not deleted.
+    """
+
+    puts: dict[bytes, Entry] = field(default_factory=dict)
+    deletes: set[bytes] = field(default_factory=set)
+    subdirs: dict[bytes, tuple[Entry, TreeDelta]] = field(default_factory=dict)
+
+
+# The leaf page without entries, [0, []]: every program knows it, so it is neither stored nor read.
+EMPTY_PAGE: Final = b"\x92\x00\x90"
+EMPTY_TREE: Final = TreeId(digest(EMPTY_PAGE))

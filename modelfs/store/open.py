@@ -1,0 +1,96 @@
+"""URL -> store: the only way in, and the first contact.
+
+A plain path or ``file://`` is a local directory, ``memory://`` this process, ``s3:// gs:// az:// http(s)://`` go
+through obstore, every other scheme through fsspec. A store on the network is asked one question before it is handed
+out, so that a wrong address or wrong credentials are one line within ``STORE_OPEN_TIMEOUT`` seconds.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from modelfs import limits
+from modelfs.errors import ModelfsError, PermissionDeniedError, StoreError, UnreachableError, UsageError
+from modelfs.store.base import Store
+from modelfs.store.local import LocalStore
+from modelfs.store.memory import MemoryStore
+from modelfs.store.retry import RetryStore
+
+_FIRST_QUESTION = "format.json"  # the object that every store has
+
+
+def open_store(url: str, *, create: bool = False) -> RetryStore:
+    """The store at ``url``, reachable. ``create`` makes the directory of a local one.
+
+    UsageError (UnreachableError, ExtraMissingError among them) says in one line what is wrong with the argument.
+    """
+    if not url:
+        raise UsageError("the store's URL is empty")
+    store = RetryStore(_backend(url, create=create))
+    if not store.properties.local:
+        _contact(store)
+    return store
+
+
+def redact_url(url: str) -> str:
+    """``url`` without password and query, for logs and people."""
+    if "://" not in url:
+        return url
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    user = parts.username
+    return urlunsplit((parts.scheme, f"{user}@{host}" if user else host, parts.path, "", ""))
+
+
+def _backend(url: str, *, create: bool) -> Store:
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return LocalStore(Path(url).expanduser().absolute(), create=create)
+    scheme = scheme.lower()
+    if scheme == "file":
+        parts = urlsplit(url)
+        if parts.netloc not in ("", "localhost") or not parts.path:
+            raise UsageError(f"{url}: a file URL has three slashes and an absolute path")
+        return LocalStore(Path(unquote(parts.path)), create=create)
+    if scheme == "memory":
+        return MemoryStore(rest.strip("/"))
+    if not urlsplit(url).netloc:
+        raise UsageError(f"{redact_url(url)}: no bucket or host in the URL")
+    from modelfs.store import objectstore  # 30 ms that a local store need not pay
+
+    if scheme in objectstore.SCHEMES:
+        return objectstore.ObjectStoreBackend(url)
+    from modelfs.store.fsspecstore import open_fsspec
+
+    return open_fsspec(url)
+
+
+def _contact(store: RetryStore) -> None:
+    """Ask for one object. A library that hangs in there is left behind in its thread."""
+    failure: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            store.size(_FIRST_QUESTION)
+        except Exception as error:  # noqa: BLE001  # handed over to the caller's thread, which judges it
+            failure.append(error)
+
+    thread = threading.Thread(target=ask, name="first contact", daemon=True)
+    thread.start()
+    thread.join(limits.STORE_OPEN_TIMEOUT)
+    if thread.is_alive():
+        store.close()
+        raise UnreachableError(f"{store.url} does not answer within {limits.STORE_OPEN_TIMEOUT:.0f} s")
+    if not failure:
+        return
+    store.close()
+    error = failure[0]
+    if isinstance(error, PermissionDeniedError):
+        raise UnreachableError(f"{store.url} refuses these credentials ({error})") from error
+    if isinstance(error, StoreError):
+        raise UnreachableError(f"cannot reach {store.url}: {error}") from error
+    if isinstance(error, ModelfsError):
+        raise error
+    raise UnreachableError(f"cannot reach {store.url}: {type(error).__name__}: {error}") from error

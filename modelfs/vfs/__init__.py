@@ -1,0 +1,1 @@
+"""The file system without a kernel: inodes, handles, staged writes, commits, following."""

@@ -1,0 +1,257 @@
+"""Content of regular files: reading a version, staging changes over it, finishing them.
+
+`Files` ties a `FileNode` to the reader (its finished version) and to the writer (its staged changes). Reads see the
+staged changes first. `finish` turns staged changes into a new finished version; the commit that publishes it is the
+committer's work, and `published` then lets go of what is staged.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+import trio
+
+from modelfs import limits
+from modelfs.errors import ModelfsError
+from modelfs.ids import ManifestId
+from modelfs.reader.file import FileReader
+from modelfs.reader.prefetch import Window
+from modelfs.reader.source import ChunkSource
+from modelfs.repository.objects import Kind, Manifest
+from modelfs.vfs.nodes import FileNode, path_of
+from modelfs.writer.staging import ReadBase, StagedFile
+from modelfs.writer.uploader import Finished, Uploader, UploadState
+
+log = logging.getLogger(__name__)
+
+
+class Files:
+    """Reads and writes file contents of one mount."""
+
+    def __init__(self, source: ChunkSource, uploader: Uploader, stage_dir: Path, nursery: trio.Nursery) -> None:
+        self._source = source
+        self._uploader = uploader
+        self._stage_dir = stage_dir
+        self._nursery = nursery
+        self._io = trio.CapacityLimiter(limits.LOCAL_IO_THREADS)
+        self._opening: dict[int, trio.Lock] = {}
+        self._finishing: dict[int, trio.Lock] = {}
+        self._prefetches = 0
+
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    async def reader(self, node: FileNode) -> FileReader | None:
+        """The reader of the node's finished version (None for inline content), opened once per node."""
+        if node.kind is not Kind.FILE or not node.exists_finished:
+            return None
+        lock = self._opening.setdefault(node.ino, trio.Lock())
+        try:
+            async with lock:
+                if node.reader is None:
+                    node.reader = await self._open_reader(ManifestId(node.content))
+                return node.reader
+        finally:
+            if not lock.locked():
+                self._opening.pop(node.ino, None)
+
+    async def _open_reader(self, manifest_id: ManifestId, manifest: Manifest | None = None) -> FileReader:
+        def work() -> FileReader:
+            found = manifest if manifest is not None else self._source.repo.read_manifest(manifest_id)
+            return FileReader(self._source, found, self._source.cache.open_file(manifest_id, found))
+
+        return await trio.to_thread.run_sync(work, limiter=self._source.threads)
+
+    def read_now(self, node: FileNode, window: Window, offset: int, length: int) -> memoryview | None:
+        """The range without waiting, or None. The view is valid until the next call."""
+        if node.state is not None:
+            return None
+        if node.reader is None:
+            return memoryview(node.content)[offset : offset + length] if node.kind is Kind.INLINE else None
+        data = node.reader.read_now(offset, length)
+        if data is not None:
+            self._prefetch(node.reader, window, offset, length)
+        return data
+
+    async def read(self, node: FileNode, window: Window, offset: int, length: int) -> bytes | bytearray:
+        """The range of the current content (short at its end)."""
+        state = node.state
+        if state is not None:
+            plan = list(state.staged.pieces(offset, offset + length))
+            if not plan:
+                return b""
+            return await trio.to_thread.run_sync(state.staged.read, plan, state.read_base, limiter=self._io)
+        if node.kind is Kind.INLINE:
+            return node.content[offset : offset + length]
+        reader = await self.reader(node)
+        if reader is None:
+            return b""
+        self._prefetch(reader, window, offset, length)
+        return await reader.read(offset, length)
+
+    def _prefetch(self, reader: FileReader, window: Window, offset: int, length: int) -> None:
+        ahead = window.advance(offset, length)
+        if ahead is None:
+            return
+        for index in reader.missing(*ahead):
+            if self._prefetches >= limits.PREFETCHES:
+                return
+            self._prefetches += 1
+            self._nursery.start_soon(self._prefetch_one, reader, index)
+
+    async def _prefetch_one(self, reader: FileReader, index: int) -> None:
+        try:
+            await reader.prefetch(index)
+        except (ModelfsError, OSError) as error:
+            log.debug("prefetch of chunk %d failed, the read itself will say so: %s", index, error)
+        finally:
+            self._prefetches -= 1
+
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    async def staged(self, node: FileNode, *, discard: bool = False) -> StagedFile:
+        """The node's staged changes, begun over its finished version (over nothing when ``discard``)."""
+        if node.state is None:
+            manifest, inline = None, None
+            if not discard and node.exists_finished:
+                if node.kind is Kind.INLINE:
+                    inline = node.content
+                else:
+                    reader = await self.reader(node)
+                    manifest = reader.manifest if reader is not None else None
+            if node.state is None:  # nobody else began meanwhile
+                staged = StagedFile(self._stage_dir / uuid.uuid4().hex, manifest, inline)
+                node.state = UploadState(staged, self._base_of(node.reader))
+        if discard and node.state.staged.size:
+            node.state.staged.truncate(0)
+        return node.state.staged
+
+    def _base_of(self, reader: FileReader | None) -> ReadBase:
+        """How a worker thread reads the version under staged changes."""
+
+        def read_base(offset: int, length: int) -> bytes:
+            assert reader is not None
+            return bytes(trio.from_thread.run(reader.read, offset, length))
+
+        return read_base
+
+    async def take_staged(
+        self, node: FileNode, path: Path, size: int, base_limit: int, present: Iterable[tuple[int, int]]
+    ) -> None:
+        """Go on with a staged file that an earlier mount closed and did not upload. OSError when it is missing."""
+        reader = await self.reader(node)
+        staged = StagedFile.reopen(path, reader.manifest if reader is not None else None, size, base_limit, present)
+        node.state = UploadState(staged, self._base_of(reader))
+        node.modified = node.written = True
+
+    async def write(self, node: FileNode, offset: int, data: bytes) -> int:
+        """Write to the node; returns the number of bytes taken (all of them)."""
+        staged = await self.staged(node)
+        end = offset + len(data)
+        self._touched(node)
+        staged.note_write(offset, end)
+        if len(data) <= limits.INLINE_WRITE:
+            staged.pwrite(data, offset)
+        else:
+            await trio.to_thread.run_sync(staged.pwrite, data, offset, limiter=self._io)
+            staged.note_write(offset, end)
+        self._touched(node)
+        state = node.state
+        if state is not None and not state.busy and (span := self._uploader.ready_behind(staged, end)):
+            state.busy = True
+            self._nursery.start_soon(self._advance, node, state, *span)
+        return len(data)
+
+    async def _advance(self, node: FileNode, state: UploadState, start: int, end: int) -> None:
+        try:
+            await self._uploader.advance(state, start, end)
+        except (ModelfsError, OSError) as error:
+            log.warning("upload behind the write head of %r: %s (close tries again)", path_of(node), error)
+        finally:
+            state.busy = False
+
+    async def truncate(self, node: FileNode, size: int) -> None:
+        """Set the file's size."""
+        if size == node.size:
+            return
+        staged = await self.staged(node, discard=size == 0)
+        staged.truncate(size)
+        self._touched(node)
+
+    def _touched(self, node: FileNode) -> None:
+        node.modified = node.written = True
+        node.mtime_ns = node.ctime_ns = time.time_ns()
+
+    # -- finishing ----------------------------------------------------------------------------------------------
+
+    async def finish(self, node: FileNode) -> bool:
+        """Make the current content the node's finished version; False when there was nothing to finish.
+
+        StoreError and OSError pass through and leave the changes staged.
+        """
+        lock = self._finishing.setdefault(node.ino, trio.Lock())
+        node.finishing += 1
+        try:
+            async with lock:
+                if not node.modified:
+                    return False
+                if node.state is None:
+                    node.kind, node.content, node.finished_size = Kind.INLINE, b"", 0
+                    node.exists_finished, node.modified, node.written = True, False, False
+                    return True
+                staged = node.state.staged
+                done = await self._uploader.finish(node.state)
+                current = staged.generation == done.generation
+                node.kind, node.content, node.finished_size = done.kind, done.content, done.size
+                node.exists_finished = True
+                if current:
+                    node.modified = node.written = False
+                    await self._settle(node, done)
+                return True
+        finally:
+            node.finishing -= 1
+            if not lock.locked():
+                self._finishing.pop(node.ino, None)
+
+    async def _settle(self, node: FileNode, done: Finished) -> None:
+        """The finished version is all there is: serve it from the cache, to which the staged bytes go."""
+        state, old = node.state, node.reader
+        assert state is not None
+
+        def hand_over() -> None:
+            if done.manifest is not None and state.staged.whole():
+                os.ftruncate(state.staged.fd, done.size)
+                self._source.cache.adopt(ManifestId(done.content), done.manifest, state.staged.path)
+
+        reader = None
+        if done.manifest is not None:
+            await trio.to_thread.run_sync(hand_over, limiter=self._io)
+            reader = await self._open_reader(ManifestId(done.content), done.manifest)
+        if node.state is not state or state.staged.generation != done.generation:
+            if reader is not None:
+                await trio.to_thread.run_sync(reader.close, limiter=self._io)
+            return
+        node.state, node.reader = None, reader
+        await trio.to_thread.run_sync(state.staged.close, limiter=self._io)
+        if old is not None:
+            await trio.to_thread.run_sync(old.close, limiter=self._io)
+        if node.opens == 0:
+            await self.release(node)
+
+    async def release(self, node: FileNode) -> None:
+        """Nobody has the node open: let go of its reader; staged changes stay until they are finished."""
+        reader = node.reader
+        if reader is not None and node.opens == 0 and node.state is None:
+            node.reader = None
+            await trio.to_thread.run_sync(reader.close, limiter=self._io)
+
+    def discard(self, node: FileNode) -> None:
+        """The node is unlinked and closed: its staged changes are of no use to anyone."""
+        state, node.state = node.state, None
+        node.modified = False
+        if state is not None:
+            state.staged.close()

@@ -1,0 +1,53 @@
+"""Open files and open directories of one mount."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from modelfs.reader.prefetch import Window
+from modelfs.vfs.nodes import DirNode, FileNode
+
+T = TypeVar("T")
+
+
+@dataclass(eq=False, slots=True)
+class FileHandle:
+    """One open of a file. ``published`` turns True when a FLUSH of it committed something: a handle that is
+    written again after that is shared by duplicated descriptors, and commits at RELEASE or fsync from then on."""
+
+    node: FileNode
+    writable: bool
+    window: Window = field(default_factory=Window)
+    published: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class DirHandle:
+    """One open of a directory: the names are those of the moment it was opened (or rewound)."""
+
+    node: DirNode
+    names: list[bytes] | None = None
+
+
+class HandleTable(Generic[T]):
+    """Numbers for open things."""
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._open: dict[int, T] = {}
+
+    def add(self, handle: T) -> int:
+        number = next(self._numbers)
+        self._open[number] = handle
+        return number
+
+    def __getitem__(self, number: int) -> T:
+        return self._open[number]
+
+    def pop(self, number: int) -> T:
+        return self._open.pop(number)
+
+    def __len__(self) -> int:
+        return len(self._open)

@@ -1,0 +1,449 @@
+"""The tree of one mount: a committed tree, seen lazily, under the changes made here.
+
+`Namespace` finds nodes, links and unlinks them, remembers which names changed, takes a snapshot of all finished
+changes as one `TreeDelta` for a commit, and moves the whole view to a newer committed tree (`rebase`).
+
+All bookkeeping is synchronous on the event loop, so it is atomic between two awaits; only tree pages are read in
+worker threads. The committed trees under the view change in `rebase` alone, under the mount's commit lock.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import trio
+
+from modelfs import limits
+from modelfs.ids import TreeId, digest
+from modelfs.repository.objects import EMPTY_TREE, Entry, Kind, TreeDelta
+from modelfs.repository.repository import Repository
+from modelfs.repository.trees import Difference
+from modelfs.vfs.nodes import DirNode, FileNode, Node
+
+ROOT_INO = 1
+_CREATED_FROM = 2**62  # numbers of nodes created here; below are hashes of nodes found in a tree
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """All finished changes at one moment. ``marks`` says which change of which name the delta covers."""
+
+    delta: TreeDelta
+    change: int  # number of the newest change when it was taken
+    marks: list[tuple[DirNode, bytes, int]] = field(default_factory=list)
+    files: int = 0
+    bytes: int = 0
+    root: Entry | None = None
+
+
+@dataclass(slots=True)
+class Invalidations:
+    """What the kernel must forget after a rebase."""
+
+    entries: list[tuple[int, bytes]] = field(default_factory=list)  # (parent inode, name)
+    attributes: list[int] = field(default_factory=list)
+
+
+class Namespace:
+    """Nodes and names of one mount."""
+
+    def __init__(self, repo: Repository, root: Entry, on_detach: Callable[[Node], None]) -> None:
+        self._repo = repo
+        self._on_detach = on_detach
+        self._numbers = itertools.count(_CREATED_FROM)
+        self._kept_numbers: dict[tuple[int, bytes, bytes], int] = {}
+        self._change = 0
+        self._root_change = 0
+        self._root_committed = 0
+        self.threads = trio.CapacityLimiter(limits.META_THREADS)
+        self.root = DirNode(
+            ROOT_INO, Kind.DIRECTORY, root.mode, root.uid, root.gid, root.mtime_ns, root.mtime_ns,
+            dict(root.xattrs), None, b"", tree=TreeId(root.content),
+        )  # fmt: skip
+        self.nodes: dict[int, Node] = {ROOT_INO: self.root}
+
+    @property
+    def change(self) -> int:
+        """Number of the newest change."""
+        return self._change
+
+    # -- finding ------------------------------------------------------------------------------------------------
+
+    async def child(self, parent: DirNode, name: bytes) -> Node | None:
+        """The node of ``name`` in ``parent``, or None."""
+        while True:
+            if (node := parent.children.get(name)) is not None:
+                return node
+            if name in parent.dirty or parent.tree == EMPTY_TREE:
+                return None
+            tree = parent.tree
+            entry = await trio.to_thread.run_sync(self._repo.lookup, tree, name, limiter=self.threads)
+            if parent.tree == tree and name not in parent.children and name not in parent.dirty:
+                return self.adopt(parent, entry) if entry is not None else None
+
+    def adopt(self, parent: DirNode, entry: Entry) -> Node:
+        """The node of a committed entry of ``parent``."""
+        known = parent.children.get(entry.name)
+        if known is not None:
+            return known
+        about = entry.content if entry.kind is not Kind.DIRECTORY else b""
+        key = (parent.ino, entry.name, bytes([entry.kind]) + about)
+        ino = self._kept_numbers.pop(key, 0)
+        if not ino:
+            name = parent.ino.to_bytes(8, "big") + bytes([entry.kind]) + entry.name + b"\0" + about
+            ino = int.from_bytes(digest(name)[:8], "big") & (_CREATED_FROM - 1)
+        while ino in self.nodes or ino <= ROOT_INO:
+            ino = next(self._numbers)
+        node = self._make(ino, parent, entry)
+        parent.children[entry.name] = node
+        return node
+
+    def _make(self, ino: int, parent: DirNode | None, entry: Entry) -> Node:
+        common = (
+            ino, entry.kind, entry.mode, entry.uid, entry.gid, entry.mtime_ns, entry.mtime_ns,
+            dict(entry.xattrs), parent, entry.name,
+        )  # fmt: skip
+        node: Node
+        if entry.kind is Kind.DIRECTORY:
+            node = DirNode(*common, tree=TreeId(entry.content))
+        elif entry.kind in (Kind.FILE, Kind.INLINE):
+            node = FileNode(*common, content=entry.content, finished_size=entry.size)
+        else:
+            node = Node(*common, content=entry.content)
+        self.nodes[ino] = node
+        return node
+
+    async def committed_entries(self, parent: DirNode) -> tuple[TreeId, list[Entry]]:
+        """The directory's committed tree and its entries, in order."""
+        tree = parent.tree
+        if tree == EMPTY_TREE:
+            return tree, []
+        entries = await trio.to_thread.run_sync(lambda: list(self._repo.list(tree)), limiter=self.threads)
+        return tree, entries
+
+    async def listing(self, parent: DirNode) -> list[bytes]:
+        """All names of a directory, sorted."""
+        while True:
+            tree, entries = await self.committed_entries(parent)
+            if parent.tree == tree:
+                break
+        names = {e.name for e in entries if e.name not in parent.dirty}
+        names.update(name for name in parent.dirty if name in parent.children)
+        return sorted(names)
+
+    async def empty(self, parent: DirNode) -> bool:
+        """True when the directory has no entries."""
+        if any(name in parent.children for name in parent.dirty):
+            return False
+        while True:
+            tree = parent.tree
+            if tree == EMPTY_TREE:
+                return True
+            dirty = set(parent.dirty)
+            found = await trio.to_thread.run_sync(self._any_but, tree, dirty, limiter=self.threads)
+            if parent.tree == tree and dirty == set(parent.dirty):
+                return not found
+
+    def _any_but(self, tree: TreeId, names: set[bytes]) -> bool:
+        return any(entry.name not in names for entry in self._repo.list(tree))
+
+    # -- changing -----------------------------------------------------------------------------------------------
+
+    def create(self, parent: DirNode, name: bytes, kind: Kind, mode: int, uid: int, gid: int, content: bytes) -> Node:
+        """A new node under ``parent``; the caller has checked that the name is free."""
+        now = time.time_ns()
+        if kind is Kind.DIRECTORY:
+            content = EMPTY_TREE
+        node = self._make(next(self._numbers), parent, Entry(name, kind, mode, uid, gid, now, 0, content, ()))
+        if isinstance(node, FileNode):
+            node.exists_finished = False
+        parent.children[name] = node
+        self.touch(parent)
+        self.mark(parent, name)
+        return node
+
+    def unlink(self, node: Node) -> None:
+        """Take a node out of its directory; it lives on while it is open or looked up."""
+        parent = node.parent
+        assert parent is not None
+        del parent.children[node.name]
+        self.touch(parent)
+        self.mark(parent, node.name)
+        self._detach(node)
+
+    def _detach(self, node: Node) -> None:
+        if isinstance(node, DirNode):
+            for child in list(node.children.values()):
+                node.children.pop(child.name, None)
+                self._detach(child)
+            node.dirty.clear()
+            node.dirty_below.clear()
+        node.parent = None
+        node.ctime_ns = time.time_ns()
+        self._on_detach(node)
+        self.forget_if_unused(node)
+
+    def move(self, node: Node, parent: DirNode, name: bytes) -> None:
+        """Give a node another name; what stands there now has been unlinked by the caller."""
+        old_parent, old_name = node.parent, node.name
+        assert old_parent is not None
+        del old_parent.children[old_name]
+        old_parent.dirty_below.discard(old_name)
+        node.parent, node.name = parent, name
+        parent.children[name] = node
+        node.ctime_ns = time.time_ns()
+        self.touch(old_parent)
+        self.touch(parent)
+        self.mark(old_parent, old_name)
+        self.mark(parent, name)
+
+    def exchange(self, a: Node, b: Node) -> None:
+        """Swap the names of two nodes (RENAME_EXCHANGE)."""
+        pa, na, pb, nb = a.parent, a.name, b.parent, b.name
+        assert pa is not None
+        assert pb is not None
+        pa.dirty_below.discard(na)
+        pb.dirty_below.discard(nb)
+        a.parent, a.name, b.parent, b.name = pb, nb, pa, na
+        pb.children[nb], pa.children[na] = a, b
+        a.ctime_ns = b.ctime_ns = time.time_ns()
+        for parent, name in ((pa, na), (pb, nb)):
+            self.touch(parent)
+            self.mark(parent, name)
+
+    def touch(self, parent: DirNode) -> None:
+        """A directory changed: its times move on."""
+        parent.mtime_ns = parent.ctime_ns = time.time_ns()
+
+    def mark(self, parent: DirNode, name: bytes) -> None:
+        """The entry ``name`` of ``parent`` differs from the committed tree."""
+        self._change += 1
+        parent.dirty[name] = self._change
+        node = parent
+        while node.parent is not None and node.name not in node.parent.dirty_below:
+            node.parent.dirty_below.add(node.name)
+            node = node.parent
+
+    def changed(self, node: Node) -> None:
+        """A node's attributes or finished content changed."""
+        if node.parent is not None:
+            self.mark(node.parent, node.name)
+        elif node is self.root:
+            self._change += 1
+            self._root_change = self._change
+
+    # -- commits ------------------------------------------------------------------------------------------------
+
+    def dirty(self) -> bool:
+        """True when something waits for a commit (finished or not)."""
+        return not self.root.clean() or self._root_change > self._root_committed
+
+    def snapshot(self) -> Snapshot | None:
+        """Everything finished that is not committed yet, or None when there is nothing."""
+        snap = Snapshot(TreeDelta({}, set(), {}), self._change)
+        self._collect(self.root, snap.delta, snap)
+        if not snap.marks and self._root_change <= self._root_committed:
+            return None
+        snap.root = self.root.entry()
+        return snap
+
+    def _collect(self, parent: DirNode, delta: TreeDelta, snap: Snapshot) -> None:
+        # Depth is bounded by the kernel's PATH_MAX: 2,048 levels of one letter need no more than Python's stack
+        # when each level is one frame, which `limits.TREE_DEPTH_MAX` (checked in mkdir and rename) keeps far away.
+        for name, change in parent.dirty.items():
+            node = parent.children.get(name)
+            if node is None:
+                delta.deletes.add(name)
+            elif isinstance(node, DirNode):
+                sub = TreeDelta({}, set(), {})
+                self._collect(node, sub, snap)
+                entry = node.entry()
+                assert entry is not None
+                delta.subdirs[name] = (entry, sub)
+            else:
+                entry = node.entry()
+                if entry is None:
+                    continue  # created and still being written: nothing of it is shown to others yet
+                delta.puts[name] = entry
+                snap.files += 1
+                snap.bytes += entry.size
+            snap.marks.append((parent, name, change))
+        for name in parent.dirty_below:
+            node = parent.children.get(name)
+            if name in parent.dirty or not isinstance(node, DirNode):
+                continue
+            sub = TreeDelta({}, set(), {})
+            before = len(snap.marks)
+            self._collect(node, sub, snap)
+            if len(snap.marks) > before:
+                entry = node.entry()
+                assert entry is not None
+                delta.subdirs[name] = (entry, sub)
+
+    def settle(self, snap: Snapshot) -> None:
+        """A commit carried the snapshot: its names are clean unless they changed again."""
+        for parent, name, change in snap.marks:
+            if parent.dirty.get(name) == change:
+                del parent.dirty[name]
+        self._root_committed = max(self._root_committed, min(self._root_change, snap.change))
+        self._prune(self.root)
+
+    def _prune(self, parent: DirNode) -> bool:
+        for name in list(parent.dirty_below):
+            node = parent.children.get(name)
+            if not isinstance(node, DirNode) or self._prune(node):
+                parent.dirty_below.discard(name)
+        return parent.clean()
+
+    async def rebase(self, root: Entry, snap: Snapshot | None = None) -> Invalidations:
+        """Move the view to another committed root tree; changes made here stay on top of it.
+
+        ``snap``: what the commit carried of ours. It stops being a change in the same instant in which the tree
+        begins to hold it, so no name is ever missing from both.
+        """
+        diffs: dict[tuple[TreeId, TreeId], list[Difference]] = {}
+        while missing := self._missing(TreeId(root.content), diffs):
+            for pair in missing:
+                diffs[pair] = await trio.to_thread.run_sync(self._changes, *pair, limiter=self.threads)
+        # No await from here on.
+        if snap is not None:
+            self.settle(snap)
+        found = Invalidations()
+        if not self.dirty() and self.root.take_attributes(root):
+            found.attributes.append(ROOT_INO)
+        work: list[tuple[DirNode, TreeId]] = [(self.root, TreeId(root.content))]
+        while work:
+            node, new = work.pop()
+            if node.tree == new:
+                continue
+            changes = diffs[node.tree, new]
+            node.tree = new
+            for name, _, entry in changes:
+                child = node.children.get(name)
+                if child is None:
+                    if name not in node.dirty:
+                        found.entries.append((node.ino, name))
+                    continue
+                self._rebase_child(node, child, entry, found, work)
+        return found
+
+    def _missing(
+        self, root: TreeId, diffs: dict[tuple[TreeId, TreeId], list[Difference]]
+    ) -> set[tuple[TreeId, TreeId]]:
+        """Pairs of trees whose difference a rebase will need and that are not in ``diffs`` yet."""
+        missing: set[tuple[TreeId, TreeId]] = set()
+        work: list[tuple[DirNode, TreeId]] = [(self.root, root)]
+        while work:
+            node, new = work.pop()
+            if node.tree == new:
+                continue
+            if (node.tree, new) not in diffs:
+                missing.add((node.tree, new))
+                continue
+            for name, _, entry in diffs[node.tree, new]:
+                child = node.children.get(name)
+                if isinstance(child, DirNode):
+                    below = entry is not None and entry.kind is Kind.DIRECTORY
+                    work.append((child, TreeId(entry.content) if below and entry is not None else EMPTY_TREE))
+        return missing
+
+    def _changes(self, old: TreeId, new: TreeId) -> list[Difference]:
+        return list(self._repo.diff(old, new))
+
+    def _rebase_child(
+        self,
+        parent: DirNode,
+        child: Node,
+        entry: Entry | None,
+        found: Invalidations,
+        work: list[tuple[DirNode, TreeId]],
+    ) -> None:
+        name = child.name
+        ours = name in parent.dirty
+        if isinstance(child, DirNode):
+            if entry is not None and entry.kind is Kind.DIRECTORY:
+                if not ours and child.clean() and child.take_attributes(entry):
+                    found.attributes.append(child.ino)
+                work.append((child, TreeId(entry.content)))
+                return
+            if ours or not child.clean():
+                # Removed elsewhere while we have changes below: they bring the directory back.
+                work.append((child, EMPTY_TREE))
+                if not ours:
+                    self.mark(parent, name)
+                return
+        elif ours:
+            return
+        elif isinstance(child, FileNode):
+            same = entry is not None and (entry.kind, entry.content) == (child.kind, child.content)
+            if same and entry is not None:
+                if child.take_attributes(entry):
+                    found.attributes.append(child.ino)
+                return
+            if child.busy():
+                return  # a writer has it open here: `resume` looks again when it has closed
+        elif entry is not None and (entry.kind, entry.content) == (child.kind, child.content):
+            if child.take_attributes(entry):
+                found.attributes.append(child.ino)
+            return
+        del parent.children[name]
+        self._detach(child)
+        found.entries.append((parent.ino, name))
+
+    async def resume(self, node: FileNode) -> bool:
+        """A writer closed without a change: take the file out if it was replaced elsewhere meanwhile."""
+        parent, name = node.parent, node.name
+        if parent is None or node.busy() or name in parent.dirty:
+            return False
+        entry = await trio.to_thread.run_sync(self._repo.lookup, parent.tree, name, limiter=self.threads)
+        if node.parent is not parent or node.name != name or node.busy() or name in parent.dirty:
+            return False
+        if entry is not None and (entry.kind, entry.content) == (node.kind, node.content):
+            return False
+        del parent.children[name]
+        self._detach(node)
+        return True
+
+    # -- forgetting ---------------------------------------------------------------------------------------------
+
+    def forget_if_unused(self, node: Node) -> None:
+        """Drop a node that nothing refers to any more (its number comes back if the same version is looked up)."""
+        while node.lookups <= 0 and node.opens == 0 and node is not self.root and node.ino in self.nodes:
+            if isinstance(node, FileNode) and (node.modified or node.state is not None or node.finishing):
+                return
+            if isinstance(node, DirNode) and (node.children or not node.clean()):
+                return
+            parent = node.parent
+            if parent is not None:
+                if node.name in parent.dirty:
+                    return
+                about = node.content if node.kind is not Kind.DIRECTORY else b""
+                while len(self._kept_numbers) >= limits.KEPT_INODE_NUMBERS:
+                    self._kept_numbers.pop(next(iter(self._kept_numbers)))
+                if node.ino >= _CREATED_FROM:
+                    self._kept_numbers[(parent.ino, node.name, bytes([node.kind]) + about)] = node.ino
+                parent.children.pop(node.name, None)
+            del self.nodes[node.ino]
+            if parent is None:
+                return
+            node = parent
+
+    def unfinished(self) -> Iterator[FileNode]:
+        """Files with changes that no finish has covered yet."""
+        for node in self.nodes.values():
+            if isinstance(node, FileNode) and node.modified and node.parent is not None:
+                yield node
+
+
+def check_name(name: bytes) -> bytes:
+    """Return ``name`` if a tree may hold it, else raise OSError(ENAMETOOLONG or EINVAL)."""
+    if len(name) > limits.NAME_MAX:
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG))
+    if name in (b"", b".", b"..") or b"/" in name or b"\0" in name:
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+    return name

@@ -1,0 +1,137 @@
+"""The inodes of one mount: what is known of each path that the kernel or a change holds on to.
+
+A `Node` belongs to the tree through ``parent`` and ``name`` (both empty once it is unlinked); everything that is
+dirty belongs to the node, never to a path. Plain data with small invariants; `namespace` moves it about.
+"""
+
+from __future__ import annotations
+
+import stat as stat_module
+import time
+from dataclasses import dataclass, field
+
+from modelfs.ids import TreeId
+from modelfs.reader.file import FileReader
+from modelfs.repository.objects import Entry, Kind
+from modelfs.writer.uploader import UploadState
+
+_TYPE_BITS = {
+    Kind.FILE: stat_module.S_IFREG,
+    Kind.INLINE: stat_module.S_IFREG,
+    Kind.DIRECTORY: stat_module.S_IFDIR,
+    Kind.SYMLINK: stat_module.S_IFLNK,
+    Kind.FIFO: stat_module.S_IFIFO,
+    Kind.SOCKET: stat_module.S_IFSOCK,
+    Kind.CHAR: stat_module.S_IFCHR,
+    Kind.BLOCK: stat_module.S_IFBLK,
+}
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """One inode. Times are nanoseconds since the epoch; ``mode`` holds permission bits only."""
+
+    ino: int
+    kind: Kind
+    mode: int
+    uid: int
+    gid: int
+    mtime_ns: int
+    ctime_ns: int
+    xattrs: dict[bytes, bytes]
+    parent: DirNode | None
+    name: bytes
+    content: bytes = b""  # as in Entry, for the kinds that carry something
+    lookups: int = 0  # references that the kernel holds
+    opens: int = 0
+
+    @property
+    def type_bits(self) -> int:
+        """S_IF* of the node."""
+        return _TYPE_BITS[self.kind]
+
+    @property
+    def size(self) -> int:
+        """st_size in bytes."""
+        return len(self.content) if self.kind is Kind.SYMLINK else 0
+
+    def entry(self) -> Entry | None:
+        """The tree entry that a commit made now would carry; None while there is no finished content."""
+        return self.entry_with(self.kind, self.content, self.size)
+
+    def entry_with(self, kind: Kind, content: bytes, size: int) -> Entry:
+        """A tree entry of this node's name and attributes with the given content."""
+        xattrs = tuple(sorted(self.xattrs.items()))
+        return Entry(self.name, kind, self.mode, self.uid, self.gid, self.mtime_ns, size, content, xattrs)
+
+    def take_attributes(self, entry: Entry) -> bool:
+        """Take over owner, mode, mtime and xattrs from a tree entry; True when something changed."""
+        new = (entry.mode, entry.uid, entry.gid, entry.mtime_ns, dict(entry.xattrs))
+        if new == (self.mode, self.uid, self.gid, self.mtime_ns, self.xattrs):
+            return False
+        self.mode, self.uid, self.gid, self.mtime_ns, self.xattrs = new
+        self.ctime_ns = time.time_ns()
+        return True
+
+
+@dataclass(eq=False, slots=True)
+class FileNode(Node):
+    """A regular file: a finished content, and perhaps staged changes over it."""
+
+    finished_size: int = 0
+    exists_finished: bool = True  # False: created here and no version of it is finished yet
+    state: UploadState | None = None  # staged changes
+    modified: bool = False  # changed since the last finish (also: created and never finished)
+    written: bool = False  # some handle wrote or truncated since the last finish
+    writers: int = 0  # handles open for writing
+    reader: FileReader | None = None
+    finishing: int = 0
+
+    @property
+    def size(self) -> int:
+        return self.state.staged.size if self.state is not None else self.finished_size
+
+    def entry(self) -> Entry | None:
+        if not self.exists_finished:
+            return None
+        return self.entry_with(self.kind, self.content, self.finished_size)
+
+    def busy(self) -> bool:
+        """True when this mount has changes to it, or a handle that may yet change it."""
+        return self.modified or self.writers > 0 or self.state is not None
+
+
+@dataclass(eq=False, slots=True)
+class DirNode(Node):
+    """A directory: a committed tree, the children looked at or changed here, and which names changed."""
+
+    tree: TreeId = field(default=TreeId(b""))
+    children: dict[bytes, Node] = field(default_factory=dict)
+    dirty: dict[bytes, int] = field(default_factory=dict)  # name -> number of the change
+    dirty_below: set[bytes] = field(default_factory=set)  # child directories with something dirty in them
+
+    def entry(self) -> Entry | None:
+        return self.entry_with(Kind.DIRECTORY, self.tree, 0)
+
+    def clean(self) -> bool:
+        """True when nothing in or below this directory waits for a commit."""
+        return not self.dirty and not self.dirty_below
+
+    def is_under(self, ancestor: DirNode) -> bool:
+        """True when ``ancestor`` is this directory or above it."""
+        node: DirNode | None = self
+        while node is not None:
+            if node is ancestor:
+                return True
+            node = node.parent
+        return False
+
+
+def path_of(node: Node) -> bytes:
+    """The node's path from the root, for messages (b"" for the root, its last name when unlinked)."""
+    parts: list[bytes] = []
+    at: Node | None = node
+    while at is not None and at.name:
+        parts.append(at.name)
+        at = at.parent
+    return b"/".join(reversed(parts))

@@ -1,0 +1,565 @@
+"""The file system, without a kernel: what `modelfs.fuse` calls for each request.
+
+Errors of use are OSError with the errno that POSIX gives; errors of the store and of integrity are `ModelfsError`
+and leave the errno to the caller. Permission checks are the kernel's (mount option default_permissions).
+The promises kept here are written in docs/consistency.md.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import stat as stat_module
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import trio
+
+from modelfs import limits
+from modelfs.errors import ModelfsError
+from modelfs.journal.log import JournalLog
+from modelfs.reader.source import ChunkSource
+from modelfs.repository.objects import CommitRecord, Kind
+from modelfs.vfs.commits import Committer
+from modelfs.vfs.files import Files
+from modelfs.vfs.handles import DirHandle, FileHandle, HandleTable
+from modelfs.vfs.journaling import Journal
+from modelfs.vfs.namespace import Invalidations, Namespace, check_name
+from modelfs.vfs.nodes import DirNode, FileNode, Node, path_of
+from modelfs.writer.uploader import Uploader
+
+log = logging.getLogger(__name__)
+
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+_SPECIAL = {
+    stat_module.S_IFIFO: Kind.FIFO,
+    stat_module.S_IFSOCK: Kind.SOCKET,
+    stat_module.S_IFCHR: Kind.CHAR,
+    stat_module.S_IFBLK: Kind.BLOCK,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: owner of what is created, and the file mode creation mask."""
+
+    uid: int
+    gid: int
+    umask: int
+
+
+@dataclass(frozen=True, slots=True)
+class VfsOptions:
+    """How one mount behaves."""
+
+    branch: str
+    read_only: bool
+    refresh: float  # seconds; 0 asks the store at every lookup and open
+    write_back: bool  # close and fsync return when the journal is durable
+    history: bool  # a fixed commit is mounted: nothing to follow
+
+
+def fail(code: int) -> NoReturn:
+    """Raise OSError with its usual text."""
+    raise OSError(code, os.strerror(code))
+
+
+class Vfs:
+    """One mounted branch or commit. Use `run` as a nursery task, then call the operations."""
+
+    def __init__(
+        self,
+        source: ChunkSource,
+        uploader: Uploader,
+        head: CommitRecord,
+        options: VfsOptions,
+        stage_dir: Path,
+        log_file: JournalLog | None,
+        nursery: trio.Nursery,
+        notify: Callable[[Invalidations], None],
+    ) -> None:
+        self.options = options
+        self.names = Namespace(source.repo, head.commit.root, self._detached)
+        self.files = Files(source, uploader, stage_dir, nursery)
+        self.committer = Committer(source.repo, options.branch, head, self.names, notify)
+        self.uploader = uploader
+        self.source = source
+        self.journal: Journal | None = None
+        if log_file is not None:
+            self.journal = Journal(log_file, self.names, head)
+            self.committer.on_commit = self.journal.committed
+        self.open_files: HandleTable[FileHandle] = HandleTable()
+        self.open_dirs: HandleTable[DirHandle] = HandleTable()
+        self._nursery = nursery
+        self._notify = notify
+        self._finish_jobs = trio.CapacityLimiter(limits.FINISH_JOBS)
+
+    async def run(self) -> None:
+        """Commit and follow in the background until cancelled."""
+        async with trio.open_nursery() as nursery:
+            if not self.options.read_only:
+                nursery.start_soon(self._run_finishing)
+                nursery.start_soon(self.committer.run_commits)
+            if not self.options.history and self.options.refresh > 0:
+                nursery.start_soon(self.committer.run_refresh, self.options.refresh)
+
+    # -- finding ------------------------------------------------------------------------------------------------
+
+    def node(self, ino: int) -> Node:
+        """The node of an inode number that the kernel holds."""
+        node = self.names.nodes.get(ino)
+        if node is None:
+            fail(errno.ESTALE)
+        return node
+
+    def dir(self, ino: int) -> DirNode:
+        """The directory of an inode number."""
+        node = self.node(ino)
+        if not isinstance(node, DirNode):
+            fail(errno.ENOTDIR)
+        return node
+
+    async def lookup(self, parent_ino: int, name: bytes) -> Node | None:
+        """The node of a name, or None; with ``refresh`` 0 the store is asked first."""
+        parent = self.dir(parent_ino)
+        if len(name) > limits.NAME_MAX:
+            fail(errno.ENAMETOOLONG)
+        await self._ask_store()
+        if name == b".":
+            return parent
+        if name == b"..":
+            return parent.parent or parent
+        return await self.names.child(parent, name)
+
+    async def _ask_store(self) -> None:
+        if self.options.refresh == 0 and not self.options.history:
+            await self.committer.refresh()
+
+    def forget(self, ino: int, count: int) -> None:
+        """The kernel dropped ``count`` references to an inode."""
+        node = self.names.nodes.get(ino)
+        if node is not None:
+            node.lookups -= count
+            self.names.forget_if_unused(node)
+
+    # -- directories --------------------------------------------------------------------------------------------
+
+    async def opendir(self, ino: int) -> int:
+        node = self.dir(ino)
+        await self._ask_store()
+        node.opens += 1
+        return self.open_dirs.add(DirHandle(node))
+
+    async def list_names(self, fh: int, start: int) -> list[bytes]:
+        """Names of an open directory from position ``start`` on."""
+        handle = self.open_dirs[fh]
+        if handle.names is None or start == 0:
+            handle.names = await self.names.listing(handle.node) if self._linked(handle.node) else []
+            await self._load_children(handle.node)
+        return handle.names[start:]
+
+    async def _load_children(self, parent: DirNode) -> None:
+        """Make nodes of the committed entries in one go: a lookup for each would cost a thread hop for each."""
+        if len(parent.children) > limits.LISTING_NODES:
+            return
+        tree, entries = await self.names.committed_entries(parent)
+        if parent.tree == tree and len(entries) <= limits.LISTING_NODES:
+            for entry in entries:
+                if entry.name not in parent.dirty and entry.name not in parent.children:
+                    self.names.adopt(parent, entry)
+
+    async def list_child(self, fh: int, name: bytes) -> Node | None:
+        """The node of a listed name, if it is still there."""
+        return await self.names.child(self.open_dirs[fh].node, name)
+
+    def releasedir(self, fh: int) -> None:
+        node = self.open_dirs.pop(fh).node
+        node.opens -= 1
+        # Nodes that only the listing made are dropped again.
+        for child in [c for c in node.children.values() if c.lookups <= 0 and c.opens == 0]:
+            self.names.forget_if_unused(child)
+        self.names.forget_if_unused(node)
+
+    async def mkdir(self, parent_ino: int, name: bytes, mode: int, caller: Caller) -> Node:
+        return await self._make(parent_ino, name, Kind.DIRECTORY, mode, caller, b"")
+
+    async def rmdir(self, parent_ino: int, name: bytes) -> None:
+        self._writable()
+        parent = self.dir(parent_ino)
+        while True:
+            node = await self._existing(parent, name)
+            if not isinstance(node, DirNode):
+                fail(errno.ENOTDIR)
+            if not await self.names.empty(node):
+                fail(errno.ENOTEMPTY)
+            if parent.children.get(name) is node:
+                break
+        self._unlink(node)
+
+    # -- names --------------------------------------------------------------------------------------------------
+
+    async def symlink(self, parent_ino: int, name: bytes, target: bytes, caller: Caller) -> Node:
+        if len(target) > limits.SYMLINK_MAX:
+            fail(errno.ENAMETOOLONG)
+        return await self._make(parent_ino, name, Kind.SYMLINK, 0o777, Caller(caller.uid, caller.gid, 0), target)
+
+    def readlink(self, ino: int) -> bytes:
+        node = self.node(ino)
+        if node.kind is not Kind.SYMLINK:
+            fail(errno.EINVAL)
+        return node.content
+
+    async def mknod(self, parent_ino: int, name: bytes, mode: int, rdev: int, caller: Caller) -> Node:
+        kind = _SPECIAL.get(stat_module.S_IFMT(mode))
+        if kind is None:
+            node = await self._make(parent_ino, name, Kind.INLINE, mode, caller, b"")
+            assert isinstance(node, FileNode)
+            node.exists_finished = True
+            self._record(node)
+            return node
+        content = rdev.to_bytes(8, "big") if kind in (Kind.CHAR, Kind.BLOCK) else b""
+        return await self._make(parent_ino, name, kind, mode, caller, content)
+
+    async def _make(self, parent_ino: int, name: bytes, kind: Kind, mode: int, caller: Caller, content: bytes) -> Node:
+        self._writable()
+        parent = self.dir(parent_ino)
+        if await self.names.child(parent, check_name(name)) is not None:
+            fail(errno.EEXIST)
+        if not self._linked(parent):
+            fail(errno.ENOENT)
+        mode = mode & 0o7777 & ~caller.umask
+        gid = caller.gid
+        if parent.mode & stat_module.S_ISGID:
+            gid = parent.gid
+            if kind is Kind.DIRECTORY:
+                mode |= stat_module.S_ISGID
+        if kind is Kind.DIRECTORY:
+            self._check_depth(parent)
+        node = self.names.create(parent, name, kind, mode, caller.uid, gid, content)
+        self._record(node)
+        self.committer.poke()
+        return node
+
+    def _record(self, node: Node) -> None:
+        if self.journal is not None:
+            self.journal.put(node)
+
+    def _check_depth(self, parent: DirNode) -> None:
+        depth, at = 1, parent
+        while at.parent is not None:
+            at, depth = at.parent, depth + 1
+        if depth >= limits.TREE_DEPTH_MAX:
+            fail(errno.ENAMETOOLONG)
+
+    async def unlink(self, parent_ino: int, name: bytes) -> None:
+        self._writable()
+        node = await self._existing(self.dir(parent_ino), name)
+        if isinstance(node, DirNode):
+            fail(errno.EISDIR)
+        self._unlink(node)
+
+    def _unlink(self, node: Node) -> None:
+        path = path_of(node)
+        self.names.unlink(node)
+        if self.journal is not None:
+            self.journal.delete(path)
+        self.committer.poke()
+
+    async def rename(self, parent_ino: int, name: bytes, new_parent_ino: int, new_name: bytes, flags: int) -> None:
+        """rename(2) with RENAME_NOREPLACE and RENAME_EXCHANGE."""
+        self._writable()
+        if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE):
+            fail(errno.EINVAL)
+        parent, new_parent = self.dir(parent_ino), self.dir(new_parent_ino)
+        check_name(new_name)
+        while True:
+            node = await self._existing(parent, name)
+            target = await self.names.child(new_parent, new_name)
+            if flags & RENAME_EXCHANGE:
+                if target is None:
+                    fail(errno.ENOENT)
+                self._no_loop(node, new_parent)
+                self._no_loop(target, parent)
+            else:
+                await self._may_replace(node, target, new_parent, flags)
+            if parent.children.get(name) is node and new_parent.children.get(new_name) is target:
+                break
+        if target is node:
+            return
+        old = path_of(node)
+        exchange = bool(flags & RENAME_EXCHANGE)
+        if exchange and target is not None:
+            self.names.exchange(node, target)
+        else:
+            if target is not None:
+                self.names.unlink(target)
+            self.names.move(node, new_parent, new_name)
+        if self.journal is not None:
+            self.journal.move(old, path_of(node), exchange=exchange)
+        self.committer.poke()
+
+    async def _may_replace(self, node: Node, target: Node | None, new_parent: DirNode, flags: int) -> None:
+        if not self._linked(new_parent):
+            fail(errno.ENOENT)
+        self._no_loop(node, new_parent)
+        if target is None or target is node:
+            return
+        if flags & RENAME_NOREPLACE:
+            fail(errno.EEXIST)
+        if isinstance(node, DirNode):
+            if not isinstance(target, DirNode):
+                fail(errno.ENOTDIR)
+            if not await self.names.empty(target):
+                fail(errno.ENOTEMPTY)
+        elif isinstance(target, DirNode):
+            fail(errno.EISDIR)
+
+    def _no_loop(self, node: Node, new_parent: DirNode) -> None:
+        if isinstance(node, DirNode):
+            if new_parent.is_under(node):
+                fail(errno.EINVAL)
+            self._check_depth(new_parent)
+
+    def _linked(self, node: DirNode) -> bool:
+        return node is self.names.root or node.parent is not None
+
+    async def _existing(self, parent: DirNode, name: bytes) -> Node:
+        node = await self.names.child(parent, name)
+        if node is None:
+            fail(errno.ENOENT)
+        return node
+
+    def _detached(self, node: Node) -> None:
+        if isinstance(node, FileNode) and node.opens == 0:
+            self.files.discard(node)
+
+    def _writable(self) -> None:
+        if self.options.read_only:
+            fail(errno.EROFS)
+
+    # -- attributes ---------------------------------------------------------------------------------------------
+
+    async def setattr(
+        self,
+        ino: int,
+        *,
+        mode: int | None = None,
+        uid: int | None = None,
+        gid: int | None = None,
+        size: int | None = None,
+        mtime_ns: int | None = None,
+    ) -> Node:
+        """Change what is given. A truncation of a file that nobody has open for writing is a version by itself."""
+        self._writable()
+        node = self.node(ino)
+        if size is not None:
+            if not isinstance(node, FileNode):
+                fail(errno.EISDIR if isinstance(node, DirNode) else errno.EINVAL)
+            if size > limits.FILE_SIZE_MAX:
+                fail(errno.EFBIG)
+            await self.files.truncate(node, size)
+        before = (node.mode, node.uid, node.gid, node.mtime_ns)
+        if mode is not None:
+            node.mode = mode & 0o7777
+        if uid is not None or gid is not None:
+            node.uid = node.uid if uid is None else uid
+            node.gid = node.gid if gid is None else gid
+            if isinstance(node, FileNode) and mode is None:
+                node.mode &= ~stat_module.S_ISUID
+                if node.mode & stat_module.S_IXGRP:
+                    node.mode &= ~stat_module.S_ISGID
+        if mtime_ns is not None:
+            node.mtime_ns = mtime_ns
+        if before != (node.mode, node.uid, node.gid, node.mtime_ns):
+            self.names.changed(node)
+            self._record(node)
+        node.ctime_ns = time.time_ns()
+        self.committer.poke()
+        return node
+
+    def getxattr(self, ino: int, name: bytes) -> bytes:
+        value = self.node(ino).xattrs.get(name)
+        if value is None:
+            fail(errno.ENODATA)
+        return value
+
+    def listxattr(self, ino: int) -> list[bytes]:
+        return sorted(self.node(ino).xattrs)
+
+    def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
+        """Set a ``user.`` attribute; other namespaces are not stored."""
+        self._writable()
+        node = self.node(ino)
+        if not name.startswith(b"user."):
+            fail(errno.EOPNOTSUPP)
+        if node.kind not in (Kind.FILE, Kind.INLINE, Kind.DIRECTORY):
+            fail(errno.EPERM)
+        if len(name) > limits.NAME_MAX:
+            fail(errno.ERANGE)
+        others = sum(len(k) + len(v) for k, v in node.xattrs.items() if k != name)
+        if len(value) > limits.XATTR_VALUE_MAX:
+            fail(errno.E2BIG)
+        if others + len(name) + len(value) > limits.XATTR_TOTAL_MAX:
+            fail(errno.ENOSPC)
+        node.xattrs[name] = value
+        self._attribute_changed(node)
+
+    def removexattr(self, ino: int, name: bytes) -> None:
+        self._writable()
+        node = self.node(ino)
+        if node.xattrs.pop(name, None) is None:
+            fail(errno.ENODATA)
+        self._attribute_changed(node)
+
+    def _attribute_changed(self, node: Node) -> None:
+        node.ctime_ns = time.time_ns()
+        self.names.changed(node)
+        self._record(node)
+        self.committer.poke()
+
+    # -- files --------------------------------------------------------------------------------------------------
+
+    async def create(self, parent_ino: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[FileNode, int]:
+        """Create and open a file for reading and writing; without O_EXCL one that appeared meanwhile is opened."""
+        if not flags & os.O_EXCL:
+            found = await self.names.child(self.dir(parent_ino), check_name(name))
+            if isinstance(found, FileNode):
+                return found, await self.open(found.ino, flags)
+        node = await self._make(parent_ino, name, Kind.INLINE, mode, caller, b"")
+        assert isinstance(node, FileNode)
+        node.modified = True
+        node.opens += 1
+        node.writers += 1
+        return node, self.open_files.add(FileHandle(node, writable=True))
+
+    async def open(self, ino: int, flags: int) -> int:
+        """Open a file; its bytes are those of this moment until this mount itself changes them."""
+        node = self.node(ino)
+        if isinstance(node, DirNode):
+            fail(errno.EISDIR)
+        if not isinstance(node, FileNode):
+            fail(errno.ENXIO)
+        writable = (flags & os.O_ACCMODE) != os.O_RDONLY
+        if writable or flags & os.O_TRUNC:
+            self._writable()
+        node.opens += 1
+        node.writers += writable
+        try:
+            if flags & os.O_TRUNC:
+                await self.files.truncate(node, 0)
+            elif node.state is None:
+                await self.files.reader(node)
+        except BaseException:
+            node.opens -= 1
+            node.writers -= writable
+            raise
+        return self.open_files.add(FileHandle(node, writable))
+
+    def read_now(self, fh: int, offset: int, length: int) -> memoryview | None:
+        """Bytes without waiting, or None; valid until the next call."""
+        handle = self.open_files[fh]
+        return self.files.read_now(handle.node, handle.window, offset, length)
+
+    async def read(self, fh: int, offset: int, length: int) -> bytes | bytearray:
+        handle = self.open_files[fh]
+        return await self.files.read(handle.node, handle.window, offset, length)
+
+    async def write(self, fh: int, offset: int, data: bytes) -> int:
+        node = self.open_files[fh].node
+        if offset + len(data) > limits.FILE_SIZE_MAX:
+            fail(errno.EFBIG)
+        return await self.files.write(node, offset, data)
+
+    async def flush(self, fh: int) -> None:
+        """close() of one descriptor: when it returns, what was written is durable (see `_make_durable`)."""
+        handle = self.open_files[fh]
+        if handle.writable and handle.node.written and not handle.published:
+            await self._make_durable(handle.node)
+            handle.published = True
+
+    async def fsync(self, fh: int) -> None:
+        """What was written to the file, and its name, are durable when it returns."""
+        handle = self.open_files[fh]
+        if handle.node.parent is not None:
+            await self._make_durable(handle.node)
+
+    async def fsyncdir(self, fh: int) -> None:
+        """Every finished change of the mount is durable when it returns."""
+        if self.options.write_back and self.journal is not None:
+            await self.journal.sync()
+        else:
+            await self.committer.publish()
+
+    async def _make_durable(self, node: FileNode) -> None:
+        """Into the store; with write-back into this machine's journal, from where it is uploaded afterwards."""
+        if not self.options.write_back or self.journal is None or node.parent is None:
+            await self._publish(node)
+            return
+        await self.journal.stage(node)
+        self._nursery.start_soon(self._finish_quietly, node)
+
+    async def _publish(self, node: FileNode) -> None:
+        if node.parent is None:
+            return
+        if node.modified:
+            async with self._finish_jobs:
+                if await self.files.finish(node):
+                    self.names.changed(node)
+                    self._record(node)
+        await self.committer.publish()
+
+    async def release(self, fh: int) -> None:
+        """The last descriptor of a handle is gone: what is still dirty is finished in the background."""
+        handle = self.open_files.pop(fh)
+        node = handle.node
+        node.opens -= 1
+        node.writers -= handle.writable
+        if node.parent is None:
+            if node.opens == 0:
+                self.files.discard(node)
+        elif node.modified:
+            if node.writers == 0:
+                self.committer.poke()
+                self._nursery.start_soon(self._finish_quietly, node)
+        elif handle.writable and node.writers == 0:
+            parent = node.parent
+            if await self.names.resume(node):
+                self._notify(Invalidations(entries=[(parent.ino, node.name)]))
+        if node.opens == 0:
+            await self.files.release(node)
+            self.names.forget_if_unused(node)
+
+    async def _finish_quietly(self, node: FileNode) -> None:
+        try:
+            await self._publish(node)
+            await self.files.release(node)
+            self.names.forget_if_unused(node)
+        except (ModelfsError, OSError) as error:
+            log.error("%r is not in the store yet, will be tried again: %s", path_of(node), error)
+            self.committer.last_error = str(error)
+
+    async def _run_finishing(self) -> None:
+        """Finish closed files whose finish failed, or that were changed without being open (truncate)."""
+        while True:
+            await trio.sleep(limits.COMMIT_DELAY)
+            for node in list(self.names.unfinished()):
+                if node.writers == 0 and not node.finishing:
+                    await self._finish_quietly(node)
+
+    # -- the end ------------------------------------------------------------------------------------------------
+
+    def pending(self) -> tuple[int, int]:
+        """Files with unfinished changes and their bytes that are not in the store yet."""
+        waiting = list(self.names.unfinished())
+        return len(waiting), sum(node.size for node in waiting)
+
+    async def drain(self) -> None:
+        """Bring everything into the store; raises when the store does not take it."""
+        for node in list(self.names.unfinished()):
+            await self._publish(node)
+        await self.committer.publish()

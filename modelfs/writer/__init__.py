@@ -1,0 +1,1 @@
+"""Bytes into chunks into manifests: staging, cutting, uploading."""

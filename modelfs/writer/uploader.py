@@ -1,0 +1,182 @@
+"""Staged bytes -> chunks -> manifest, behind the write head and at the end.
+
+`Uploader.advance` is called after writes: when enough contiguous bytes stand behind the write head it cuts and
+uploads them while the application goes on writing. `Uploader.finish` cuts what is left and returns the content that
+a tree entry holds. Chunking, hashing, encoding and the store run in worker threads under two limiters; at most
+``CUT_JOBS`` windows are in memory at once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import trio
+
+from modelfs import limits
+from modelfs.chunking.cutter import Cutter
+from modelfs.chunking.params import ChunkParams
+from modelfs.chunking.zeros import is_zero
+from modelfs.concurrency import together
+from modelfs.formats.detect import NeedMore, detect
+from modelfs.formats.layout import Layout
+from modelfs.repository.objects import Extent, Kind, Manifest
+from modelfs.repository.repository import Repository
+from modelfs.writer.staging import ReadBase, StagedFile
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a tree entry says of a file's content, and the generation of the staged file that it covers."""
+
+    kind: Kind
+    content: bytes
+    size: int
+    manifest: Manifest | None
+    generation: int
+
+
+class Uploader:
+    """Cuts and uploads staged files of one mount."""
+
+    def __init__(self, repo: Repository, params: ChunkParams) -> None:
+        self._repo = repo
+        self._params = params
+        self._window = 2 * params.max_size
+        self._jobs = trio.CapacityLimiter(limits.CUT_JOBS)
+        self._threads = trio.CapacityLimiter(limits.UPLOAD_THREADS)
+        self._io = trio.CapacityLimiter(limits.LOCAL_IO_THREADS)
+        self._active = 0
+
+    def active(self) -> int:
+        """Files being cut or uploaded at this moment."""
+        return self._active
+
+    def ready_behind(self, staged: StagedFile, head: int) -> tuple[int, int] | None:
+        """The contiguous range behind write head ``head`` that is worth cutting now, if there is one."""
+        start = staged.cut_end_before(head)
+        if head - start >= limits.WRITE_BEHIND and staged.present.covers(start, head):
+            return start, head
+        return None
+
+    async def advance(self, work: UploadState, start: int, end: int) -> None:
+        """Cut ``[start, end)`` as far as more bytes would not change it, and upload the pieces."""
+        async with work.cutting:
+            if not work.layout_known:
+                layout = await self._detect(work, None)
+                if isinstance(layout, NeedMore):
+                    return
+                work.layout, work.layout_known = layout, True
+            # Another call may have come first, or a write may have thrown pieces away.
+            start = max(start, work.staged.cut_end_before(end))
+            if work.staged.present.covers(start, end):
+                await self._cut(work, start, end, at_end=False)
+
+    async def finish(self, work: UploadState) -> Finished:
+        """Cut and upload all that is left. OSError and StoreError pass through; the staged file stays as it is."""
+        async with work.cutting:
+            return await self._finish(work)
+
+    async def _finish(self, work: UploadState) -> Finished:
+        staged = work.staged
+        generation = staged.generation
+        if staged.size <= limits.INLINE_MAX:
+            data = await self._read(work, 0, staged.size)
+            return Finished(Kind.INLINE, bytes(data), len(data), None, generation)
+        layout = await self._detect(work, staged.size)
+        if isinstance(layout, NeedMore):
+            layout = None
+        if work.layout_known and layout != work.layout:
+            staged.drop_all_cuts()
+        work.layout, work.layout_known = layout, True
+        for _ in range(limits.FINISH_ROUNDS):
+            generation = staged.generation
+            gaps = staged.gaps(absorb_below=self._params.min_size)
+            if not gaps:
+                break
+            for start, end in gaps:
+                await self._cut(work, start, end, at_end=True)
+        else:
+            raise BlockingIOError("the file is being written faster than it can be cut")
+        manifest = staged.manifest()
+        content = await trio.to_thread.run_sync(self._repo.write_manifest, manifest, limiter=self._threads)
+        return Finished(Kind.FILE, content, manifest.size, manifest, generation)
+
+    async def _detect(self, work: UploadState, size: int | None) -> Layout | NeedMore | None:
+        wanted = limits.DETECT_HEAD
+        while True:
+            if size is None and not work.staged.present.covers(0, wanted):
+                return NeedMore(wanted)
+            head = await self._read(work, 0, min(wanted, work.staged.size))
+            found = detect(head, size)
+            if not isinstance(found, NeedMore) or found.bytes_wanted <= len(head) or len(head) < wanted:
+                return found
+            wanted = found.bytes_wanted
+
+    async def _read(self, work: UploadState, start: int, end: int) -> bytearray:
+        plan = list(work.staged.pieces(start, end))
+        if not plan:
+            return bytearray()
+        return await trio.to_thread.run_sync(work.staged.read, plan, work.read_base, limiter=self._io)
+
+    async def _cut(self, work: UploadState, start: int, end: int, *, at_end: bool) -> None:
+        cutter = Cutter(self._params, work.layout)
+        staged = work.staged
+        self._active += 1
+        try:
+            async with self._jobs:
+                pos = start
+                while pos < end:
+                    stop = min(pos + self._window, end)
+                    if at_end and (skipped := self._hole(staged, pos, end)):
+                        claim = staged.claim(pos, skipped)
+                        staged.settle(claim, [Extent(b"", skipped - pos)])
+                        pos = skipped
+                        continue
+                    claim = staged.claim(pos, stop)
+                    try:
+                        data = await self._read(work, pos, stop)
+                        if len(data) < stop - pos:  # truncated meanwhile
+                            return
+                        window = memoryview(data)
+                        last = at_end and stop == end
+                        lengths = await trio.to_thread.run_sync(cutter.cut, window, pos, last, limiter=self._threads)
+                        extents: list[Extent] = [Extent(b"", n) for n in lengths]
+                        async with together() as nursery:
+                            at = 0
+                            for i, n in enumerate(lengths):
+                                nursery.start_soon(self._upload, window[at : at + n], extents, i)
+                                at += n
+                        claim.end = pos + sum(lengths)
+                        if not lengths or not staged.settle(claim, extents):
+                            return
+                        pos = claim.end
+                    finally:
+                        staged.abandon(claim)
+        finally:
+            self._active -= 1
+
+    def _hole(self, staged: StagedFile, pos: int, end: int) -> int:
+        """End of the run that was never written at ``pos`` when it is long enough to be a hole, else 0."""
+        for a, b, where in staged.pieces(pos, end):
+            return b if a == pos and where == "zero" and b - a >= self._params.max_size else 0
+        return 0
+
+    async def _upload(self, piece: memoryview, extents: list[Extent], i: int) -> None:
+        def work() -> Extent:
+            if is_zero(piece):
+                return Extent(b"", len(piece))
+            return Extent(self._repo.write_chunk(piece)[0], len(piece))
+
+        extents[i] = await trio.to_thread.run_sync(work, limiter=self._threads)
+
+
+@dataclass(slots=True)
+class UploadState:
+    """What the uploader keeps about one staged file between calls."""
+
+    staged: StagedFile
+    read_base: ReadBase
+    layout: Layout | None = None
+    layout_known: bool = False
+    busy: bool = False  # an `advance` is under way
+    cutting: trio.Lock = field(default_factory=trio.Lock)  # two cuts of the same bytes would be recorded twice

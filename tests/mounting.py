@@ -1,0 +1,98 @@
+"""Real mounts for tests: made through the daemon's own entry points, taken down even when a test fails."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from modelfs.config import MountOptions
+from modelfs.fuse import daemon
+from modelfs.fuse.mountpoint import mount_table
+from modelfs.repository.repository import Repository
+from modelfs.store.open import open_store
+
+
+class Machine:
+    """One pretend machine: its own caches, journals and mounts, on stores that may be shared with others."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self._mounted: dict[Path, int] = {}
+
+    def new_store(self, name: str = "store") -> str:
+        """A fresh local store; returns its URL."""
+        path = self.directory / name
+        store = open_store(str(path), create=True)
+        Repository.create(store)
+        store.close()
+        return str(path)
+
+    def mount(self, store: str, name: str = "mnt", cache: str = "cache", **options: Any) -> Path:
+        """Mount ``store`` in the background and return the mount point."""
+        mountpoint = self.directory / name
+        if not any(entry.path == str(mountpoint) for entry in mount_table()):
+            mountpoint.mkdir(exist_ok=True)
+        options.setdefault("log_file", self.directory / f"{name}.log")
+        daemon.mount_background(
+            MountOptions(store_url=store, mountpoint=mountpoint, cache_dir=self.directory / cache, **options)
+        )
+        self._mounted[mountpoint] = self.pid(mountpoint)
+        return mountpoint
+
+    def pid(self, mountpoint: Path) -> int:
+        """Process id of the daemon behind a mount."""
+        return int(daemon.status(mountpoint)["pid"])
+
+    def status(self, mountpoint: Path) -> dict[str, Any]:
+        """The daemon's own account of the mount."""
+        return daemon.status(mountpoint)
+
+    def umount(self, mountpoint: Path) -> None:
+        """Unmount as `modelfs umount` does and wait for the daemon."""
+        daemon.unmount(mountpoint, progress=lambda facts: None, timeout=60)
+        self._mounted.pop(mountpoint, None)
+
+    def freeze_uploads(self, store: str) -> None:
+        """Make the local store refuse every write until `thaw_uploads`, for root too: the directory becomes a file."""
+        (Path(store) / ".tmp").rename(Path(store) / ".tmp-away")
+        (Path(store) / ".tmp").touch()
+
+    def thaw_uploads(self, store: str) -> None:
+        """Undo `freeze_uploads`."""
+        (Path(store) / ".tmp").unlink()
+        (Path(store) / ".tmp-away").rename(Path(store) / ".tmp")
+
+    def kill(self, mountpoint: Path) -> None:
+        """kill -9 of the daemon; the dead mount stays."""
+        pid = self._mounted[mountpoint]
+        os.kill(pid, signal.SIGKILL)
+        while daemon._alive(pid):
+            time.sleep(0.005)
+
+    def log(self, name: str = "mnt") -> str:
+        """The daemon's log so far."""
+        return (self.directory / f"{name}.log").read_text()
+
+    def close(self) -> None:
+        """End every daemon and mount that is left."""
+        for mountpoint, pid in self._mounted.items():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            while any(entry.path == str(mountpoint) for entry in mount_table()):
+                if subprocess.run(["fusermount3", "-u", "-z", "--", str(mountpoint)], check=False).returncode:
+                    break
+        self._mounted.clear()
+
+
+def eventually(condition: Any, what: str, bound: float = 15.0) -> None:
+    """Poll until ``condition()`` holds; fails with ``what`` after ``bound`` seconds."""
+    deadline = time.monotonic() + bound
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {bound:.0f} s: {what}"
+        time.sleep(0.02)

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Installs the Debian packages that modelfs needs and that are missing; quick when nothing is.
+#   tools/install-deps.sh          to build and mount (required)
+#   tools/install-deps.sh tests    what the tests also use; where one cannot be had, those tests are skipped and say so
+set -eu
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; elif command -v sudo >/dev/null; then sudo "$@"; else
+        echo "install these packages as root, or install sudo: $missing" >&2
+        exit 1
+    fi
+}
+
+missing=""
+need() { # need TEST PACKAGE: the package is missing when the test fails
+    if ! sh -c "$1" >/dev/null 2>&1; then missing="$missing $2"; fi
+}
+
+install() {
+    [ -n "$missing" ] || return 0
+    if ! command -v apt-get >/dev/null; then
+        echo "not a Debian system: install the equivalents of$missing" >&2
+        return 1
+    fi
+    echo "installing Debian packages:$missing"
+    as_root apt-get update -qq
+    # shellcheck disable=SC2086  # a list of words
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+}
+
+case "${1:-}" in
+tests)
+    need "command -v sshd || test -x /usr/sbin/sshd" openssh-server
+    need "command -v sftp" openssh-client
+    for tool in mon mgr osd; do need "command -v ceph-$tool" ceph-$tool; done
+    need "command -v radosgw" radosgw
+    need "command -v ceph" ceph-common
+    install || echo "tests that need$missing will be skipped"
+    ;;
+"")
+    need "command -v fusermount3" fuse3
+    need "command -v pkg-config" pkg-config
+    need "pkg-config --exists fuse3" libfuse3-dev
+    need "command -v cc" gcc
+    need "test -e /usr/include/stdlib.h" libc6-dev
+    need "python3 -c 'import ensurepip'" python3-venv
+    need "python3 -c 'import os, sysconfig; os.stat(sysconfig.get_paths()[\"include\"] + \"/Python.h\")'" python3-dev
+    install
+    ;;
+*)
+    echo "usage: $0 [tests]" >&2
+    exit 2
+    ;;
+esac
