@@ -118,3 +118,4 @@ FSSPEC_CONNECTIONS: Final = 8  # OpenSSH answers at most 10 new logins at once b
 LOCAL_TEMPORARY_AGE: Final = 24 * 3600.0  # a temporary file of a local store this old has no writer any more
 SAFETENSORS_HEADER_MAX: Final = 32 * MiB  # 250,000 tensors; the format itself allows 100 MB
 CACHE_VERIFIED_FILES: Final = 1024  # closed cache files whose verified chunks are remembered: 20 KiB for 2 GB each
+SSH_KEEPALIVE: Final = 30  # between signs of life on an SSH connection

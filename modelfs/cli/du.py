@@ -53,7 +53,8 @@ def command(location: str, path: str, as_json: bool) -> None:
 def usage(repo: Repository, top: Entry, objects: dict[str, int]) -> dict[str, int]:
     """Bytes of ``top`` and what is below it: logical (files), unique (distinct chunks, inline files), stored."""
     entries = [entry for _, entry in repo.walk(TreeId(top.content))] if top.kind is Kind.DIRECTORY else [top]
-    logical = inline = files = 0
+    logical = files = 0
+    inline: set[bytes] = set()
     chunks: dict[bytes, int] = {}
     seen: set[bytes] = set()
     for entry in entries:
@@ -62,16 +63,17 @@ def usage(repo: Repository, top: Entry, objects: dict[str, int]) -> dict[str, in
         files += 1
         logical += entry.size
         if entry.kind is Kind.INLINE:
-            inline += entry.size
+            inline.add(entry.content)
         elif entry.content not in seen:
             seen.add(entry.content)
             manifest = repo.read_manifest(ManifestId(entry.content))
             chunks.update((extent.id, extent.length) for extent in manifest.chunks if extent.id)
+    small = sum(map(len, inline))
     stored = sum(objects.get(chunk_key(ChunkId(chunk)), 0) for chunk in chunks)
     return {
         "files": files,
         "logical": logical,
-        "unique": sum(chunks.values()) + inline,
-        "stored": stored + inline,
+        "unique": sum(chunks.values()) + small,
+        "stored": stored + small,
         "chunks": len(chunks),
     }

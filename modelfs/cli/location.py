@@ -11,6 +11,7 @@ from typing import Final
 
 import click
 
+from modelfs.cli.output import note
 from modelfs.errors import UsageError
 from modelfs.journal.admission import admit_writer
 from modelfs.repository.objects import Entry
@@ -50,6 +51,8 @@ def repository(store_url: str) -> Iterator[Repository]:
 @contextmanager
 def writing(repo: Repository, *, single_writer: bool) -> Iterator[None]:
     """Around changes: the store has been found safe to write to, or its lease is held."""
+    if single_writer:
+        note(f"{repo.store.url} is written under a lease; a second writer without one would damage its history")
     lease = admit_writer(repo.store, repo.format.id, single_writer=single_writer)
     try:
         yield

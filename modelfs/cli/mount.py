@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 from modelfs import config, limits
+from modelfs.cli.output import note
 from modelfs.config import MountOptions
 from modelfs.errors import UsageError
 from modelfs.fuse import daemon
@@ -114,6 +115,8 @@ def command(
     if foreground:
         daemon.setup_logging(sys.stderr, debug=debug)
         sys.exit(daemon.mount_foreground(wanted))
+    if single_writer:
+        note(f"{redact_url(store)} is written under a lease; a second writer without one would damage its history")
     daemon.mount_background(wanted)
     click.echo(f"{redact_url(store)} is mounted at {mountpoint} (log: {log_file or config.mount_log(mountpoint)})")
 

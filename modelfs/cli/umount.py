@@ -36,9 +36,8 @@ def command(mountpoint: Path, timeout: float, lazy: bool, force: bool) -> None:
 
         def show(facts: Facts) -> None:
             if facts.get("pending_files"):
-                line.update(
-                    f"{counted(facts['pending_files'], 'file')} ({size(facts['pending_bytes'])}) on their way to the store"
-                )
+                files = counted(facts["pending_files"], "file")
+                line.update(f"{files} ({size(facts['pending_bytes'])}) on their way to the store")
             if facts.get("last_error"):
                 line.update(f"waiting for the store: {facts['last_error']}")
 

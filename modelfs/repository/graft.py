@@ -36,15 +36,15 @@ def _delta_of(repo: Repository, root: Entry, path: bytes, deltas: dict[bytes, tu
         return deltas[path][1]
     parent, _, name = path.rpartition(b"/")
     above = _delta_of(repo, root, parent, deltas)
-    if (planned := above.puts.pop(name, None)) is not None and planned.kind is Kind.DIRECTORY:
-        found: Entry | None = planned
-    else:
-        found = repo.find(root, path)
+    now = time.time_ns()
+    found = above.puts.pop(name, None)  # a directory that is itself being put keeps the time it came with
+    if found is None and (there := repo.find(root, path)) is not None:
+        found = msgspec.structs.replace(there, name=name, mtime_ns=now)
     if found is None:
-        found = Entry(name, Kind.DIRECTORY, 0o755, os.getuid(), os.getgid(), time.time_ns(), 0, EMPTY_TREE)
-    elif found.kind is not Kind.DIRECTORY:
+        found = Entry(name, Kind.DIRECTORY, 0o755, os.getuid(), os.getgid(), now, 0, EMPTY_TREE)
+    if found.kind is not Kind.DIRECTORY:
         raise UsageError(f"{os.fsdecode(path)} is a file in the store, not a directory")
     made = TreeDelta()
-    above.subdirs[name] = (msgspec.structs.replace(found, name=name, mtime_ns=time.time_ns()), made)
+    above.subdirs[name] = (found, made)
     deltas[path] = (found, made)
     return made

@@ -43,7 +43,6 @@ SCHEMES: Final = ("s3", "gs", "gcs", "az", "azure", "abfs", "http", "https")
 _OPTIONS: Final = ("endpoint", "region", "anonymous")
 
 _ERRORS: Final[dict[type[oe.BaseError], type[StoreError]]] = {
-    oe.NotFoundError: NotFoundError,
     oe.AlreadyExistsError: AlreadyExistsError,
     oe.PreconditionError: AlreadyExistsError,
     oe.PermissionDeniedError: PermissionDeniedError,
@@ -124,12 +123,14 @@ class ObjectStoreBackend:
         try:
             return action()
         except oe.BaseError as error:
-            _translate(error, self.url, key, writing=writing)
-        except FileNotFoundError as error:
+            _translate(error, self.url, key)
+        except FileNotFoundError as error:  # what obstore makes of 404
+            if writing:
+                raise PermanentError(f"{self.url}: {key}: the bucket does not exist", key) from error
             raise NotFoundError(f"{self.url} has no object {key}", key) from error
 
 
-def _translate(error: oe.BaseError, url: str, key: str, *, writing: bool) -> NoReturn:
+def _translate(error: oe.BaseError, url: str, key: str) -> NoReturn:
     kind = _ERRORS.get(type(error))
     if kind is None:
         status = _STATUS.search(str(error))
@@ -137,8 +138,6 @@ def _translate(error: oe.BaseError, url: str, key: str, *, writing: bool) -> NoR
         kind = PermanentError if 400 <= code < 500 and code not in _PASSING else TransientError
         if code in (401, 403):
             kind = PermissionDeniedError
-    if kind is NotFoundError and writing:
-        kind = PermanentError  # nothing to write to: the bucket does not exist
     raise kind(f"{url}: {key or 'listing'}: {_first_line(error)}", key) from error
 
 

@@ -56,11 +56,11 @@ def _backend(url: str, *, create: bool) -> Store:
         return LocalStore(Path(unquote(parts.path)), create=create)
     if scheme == "memory":
         return MemoryStore(rest.strip("/"))
-    if not urlsplit(url).netloc:
-        raise UsageError(f"{redact_url(url)}: no bucket or host in the URL")
     from modelfs.store import objectstore  # 30 ms that a local store need not pay
 
     if scheme in objectstore.SCHEMES:
+        if not urlsplit(url).netloc:
+            raise UsageError(f"{redact_url(url)}: no bucket or host in the URL")
         return objectstore.ObjectStoreBackend(url)
     from modelfs.store.fsspecstore import open_fsspec
 

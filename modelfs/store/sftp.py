@@ -2,12 +2,12 @@
 
 Of the two renames that OpenSSH offers, the plain one (link, then unlink) fails when the target is there and so
 creates exclusively; ``posix-rename@openssh.com`` replaces. Host keys must be in the user's or the system's known
-hosts: an unknown host is refused. TCP_NODELAY is set because without it a 4 MiB write takes seconds.
+hosts: an unknown host is refused. ``~/.ssh/config`` is obeyed for host name, port, user, key and known hosts.
+TCP_NODELAY is set because without it a 4 MiB write takes seconds.
 """
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,10 @@ class _CheckedSftp(SFTPFileSystem):  # type: ignore[misc]  # fsspec has no types
     def _connect(self) -> None:
         self.client = paramiko.SSHClient()
         self.client.load_system_host_keys()
-        for path in (Path("/etc/ssh/ssh_known_hosts"), Path(os.environ.get("MODELFS_KNOWN_HOSTS", ""))):
+        known_hosts = self.ssh_kwargs.pop("known_hosts")
+        for path in (Path("/etc/ssh/ssh_known_hosts"), *known_hosts):
             if path.is_file():
-                self.client.load_host_keys(str(path))
+                self.client.load_system_host_keys(str(path))
         self.client.set_missing_host_key_policy(paramiko.RejectPolicy())
         self.client.connect(
             self.host,
@@ -46,24 +47,35 @@ class _CheckedSftp(SFTPFileSystem):  # type: ignore[misc]  # fsspec has no types
         )
         transport = self.client.get_transport()
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        transport.set_keepalive(30)
+        transport.set_keepalive(limits.SSH_KEEPALIVE)
         self.ftp = self.client.open_sftp()
         self.ftp.get_channel().settimeout(limits.STORE_REQUEST_TIMEOUT)
 
 
+def _arguments(parts: SplitResult) -> dict[str, Any]:
+    """What the URL and ``~/.ssh/config`` say about the host; the URL wins."""
+    config_file = Path("~/.ssh/config").expanduser()
+    config = paramiko.SSHConfig.from_path(str(config_file)) if config_file.is_file() else paramiko.SSHConfig()
+    found = config.lookup(parts.hostname or "")
+    arguments: dict[str, Any] = {
+        "host": found.get("hostname", parts.hostname),
+        "known_hosts": [Path(name).expanduser() for name in found.get("userknownhostsfile", "").split()],
+    }
+    if port := parts.port or int(found.get("port", 0)):
+        arguments["port"] = port
+    if user := unquote(parts.username or "") or found.get("user"):
+        arguments["username"] = user
+    if "identityfile" in found:
+        arguments["key_filename"] = [str(Path(name).expanduser()) for name in found["identityfile"]]
+    return arguments
+
+
 def connect(parts: SplitResult) -> AbstractFileSystem:
     """A connected file system for the host, user and port of a URL. UsageError for what the user has to mend."""
-    arguments: dict[str, Any] = {}
-    if parts.port:
-        arguments["port"] = parts.port
-    if parts.username:
-        arguments["username"] = unquote(parts.username)
     if parts.password:
         raise UsageError(f"{parts.scheme}://{parts.hostname}: no password in a URL; use a key or an SSH agent")
-    if key := os.environ.get("MODELFS_SSH_KEY"):
-        arguments["key_filename"] = key
     try:
-        return _CheckedSftp(parts.hostname or "", **arguments)
+        return _CheckedSftp(**_arguments(parts))
     except paramiko.BadHostKeyException as error:
         raise UsageError(f"the host key of {parts.hostname} is not the one in known_hosts") from error
     except (paramiko.AuthenticationException, paramiko.PasswordRequiredException) as error:

@@ -1,0 +1,86 @@
+"""What every tier shares: a home of its own for the tests, and real servers started once per run.
+
+The servers are the programs that users run: a Ceph cluster with its S3 gateway, and OpenSSH. Where one is not
+installed, the tests that need it are skipped, and the reason stands in pytest's summary.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mounting import Machine
+from servers import S3Server, SftpServer, start_s3, start_sftp
+
+
+@pytest.fixture(autouse=True, scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Caches, journals, logs and keys of the tests lie in a directory of their own, not in the user's."""
+    home = tmp_path_factory.mktemp("home")
+    names = ("XDG_CACHE_HOME", "XDG_STATE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR", "AWS_PROFILE")
+    saved = {name: os.environ.get(name) for name in ("HOME", *names)}
+    for name in names:
+        os.environ.pop(name, None)
+    os.environ["HOME"] = str(home)
+    yield home
+    for name, value in saved.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A Ceph S3 gateway."""
+    with start_s3(tmp_path_factory.mktemp("ceph")) as server:
+        yield server
+
+
+@pytest.fixture
+def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of an empty bucket, with the credentials in the environment."""
+    for name, value in s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{s3_server.make_bucket()}"
+
+
+@pytest.fixture(scope="session")
+def sftp_server(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpServer]:
+    """OpenSSH on loopback; its key is known and ours is let in."""
+    with start_sftp(home, tmp_path_factory.mktemp("sshd")) as server:
+        yield server
+
+
+@pytest.fixture
+def sftp_url(sftp_server: SftpServer, tmp_path: Path) -> str:
+    """URL of an empty directory on the SSH server."""
+    directory = tmp_path / "on-the-server"
+    directory.mkdir()
+    return f"{sftp_server.url}{directory}"
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """A machine with its own state and cache directories."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg-cache"))
+    made = Machine(tmp_path / "machine")
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def store(machine: Machine) -> str:
+    """A fresh local store."""
+    return machine.new_store()
+
+
+@pytest.fixture
+def mnt(machine: Machine, store: str) -> Path:
+    """A read-write mount of a fresh store."""
+    return machine.mount(store)

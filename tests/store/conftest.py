@@ -1,0 +1,37 @@
+"""Fixtures of the store tier: every backend, on the server it is meant for."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from modelfs.store.base import Store
+from modelfs.store.fsspecstore import FsspecStore
+from modelfs.store.open import open_store
+
+EXCLUSIVE = ("local", "memory", "s3", "sftp")
+
+
+@pytest.fixture(params=[*EXCLUSIVE, "fsspec"])
+def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """An empty store of each kind. "fsspec": any file system of that library, here the one that lives in memory."""
+    if request.param == "fsspec":
+        name = f"/{uuid.uuid4().hex}"
+        store: Store = FsspecStore(f"fs:/{name}", name, lambda: fsspec.filesystem("memory"), "memory")
+        yield store
+        if fsspec.filesystem("memory").exists(name):
+            fsspec.filesystem("memory").rm(name, recursive=True)
+        return
+    urls = {
+        "local": lambda: str(tmp_path / "store"),
+        "memory": lambda: f"memory://{uuid.uuid4().hex}",
+        "s3": lambda: request.getfixturevalue("s3_bucket") + "/some/prefix",
+        "sftp": lambda: request.getfixturevalue("sftp_url"),
+    }
+    store = open_store(urls[request.param](), create=True)
+    yield store
+    store.close()
