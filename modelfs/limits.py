@@ -119,3 +119,4 @@ LOCAL_TEMPORARY_AGE: Final = 24 * 3600.0  # a temporary file of a local store th
 SAFETENSORS_HEADER_MAX: Final = 32 * MiB  # 250,000 tensors; the format itself allows 100 MB
 CACHE_VERIFIED_FILES: Final = 1024  # closed cache files whose verified chunks are remembered: 20 KiB for 2 GB each
 SSH_KEEPALIVE: Final = 30  # between signs of life on an SSH connection
+STAT_BLOCK: Final = 128 * KiB  # st_blksize: Python's open() buffers that much, also to read 30 bytes of a zip header

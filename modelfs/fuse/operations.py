@@ -132,7 +132,7 @@ class Operations(pyfuse3.Operations):
         attr.st_rdev = int.from_bytes(node.content, "big") if node.kind in (Kind.CHAR, Kind.BLOCK) else 0
         size = node.size
         attr.st_size = size
-        attr.st_blksize = limits.CHUNK_AVG
+        attr.st_blksize = limits.STAT_BLOCK
         attr.st_blocks = (size + 511) // 512
         attr.st_mtime_ns = attr.st_atime_ns = node.mtime_ns
         attr.st_ctime_ns = node.ctime_ns
