@@ -124,9 +124,8 @@ class Operations(pyfuse3.Operations):
         attr.entry_timeout = attr.attr_timeout = show.timeout
         mode = node.mode if show.umask is None or node.kind is Kind.SYMLINK else node.mode & ~show.umask
         attr.st_mode = ModeT(node.type_bits | mode)
-        attr.st_nlink = 0 if node.parent is None and node.ino != pyfuse3.ROOT_INODE else 1
-        if node.kind is Kind.DIRECTORY:
-            attr.st_nlink *= 2
+        linked = node.parent is not None or node.ino == pyfuse3.ROOT_INODE
+        attr.st_nlink = node.links if linked else 0
         attr.st_uid = node.uid if show.uid is None else show.uid
         attr.st_gid = node.gid if show.gid is None else show.gid
         attr.st_rdev = int.from_bytes(node.content, "big") if node.kind in (Kind.CHAR, Kind.BLOCK) else 0
@@ -134,7 +133,8 @@ class Operations(pyfuse3.Operations):
         attr.st_size = size
         attr.st_blksize = limits.STAT_BLOCK
         attr.st_blocks = (size + 511) // 512
-        attr.st_mtime_ns = attr.st_atime_ns = node.mtime_ns
+        attr.st_mtime_ns = node.mtime_ns
+        attr.st_atime_ns = node.mtime_ns if node.atime_ns is None else node.atime_ns
         attr.st_ctime_ns = node.ctime_ns
         return attr
 
@@ -174,6 +174,7 @@ class Operations(pyfuse3.Operations):
             uid=attr.st_uid if fields.update_uid else None,
             gid=attr.st_gid if fields.update_gid else None,
             size=attr.st_size if fields.update_size else None,
+            atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
         )
         return self._attributes(node)

@@ -111,6 +111,8 @@ class Namespace:
         node: Node
         if entry.kind is Kind.DIRECTORY:
             node = DirNode(*common, tree=TreeId(entry.content))
+            if node.tree == EMPTY_TREE:
+                node.subdirs = set()
         elif entry.kind in (Kind.FILE, Kind.INLINE):
             node = FileNode(*common, content=entry.content, finished_size=entry.size)
         else:
@@ -163,6 +165,7 @@ class Namespace:
         if isinstance(node, FileNode):
             node.exists_finished = False
         parent.children[name] = node
+        parent.note_kind(name, directory=kind is Kind.DIRECTORY)
         self.touch(parent)
         self.mark(parent, name)
         return node
@@ -172,6 +175,7 @@ class Namespace:
         parent = node.parent
         assert parent is not None
         del parent.children[node.name]
+        parent.note_kind(node.name, directory=False)
         self.touch(parent)
         self.mark(parent, node.name)
         self._detach(node)
@@ -196,6 +200,8 @@ class Namespace:
         old_parent.dirty_below.discard(old_name)
         node.parent, node.name = parent, name
         parent.children[name] = node
+        old_parent.note_kind(old_name, directory=False)
+        parent.note_kind(name, directory=isinstance(node, DirNode))
         node.ctime_ns = time.time_ns()
         self.touch(old_parent)
         self.touch(parent)
@@ -211,6 +217,8 @@ class Namespace:
         pb.dirty_below.discard(nb)
         a.parent, a.name, b.parent, b.name = pb, nb, pa, na
         pb.children[nb], pa.children[na] = a, b
+        pb.note_kind(nb, directory=isinstance(a, DirNode))
+        pa.note_kind(na, directory=isinstance(b, DirNode))
         a.ctime_ns = b.ctime_ns = time.time_ns()
         for parent, name in ((pa, na), (pb, nb)):
             self.touch(parent)
@@ -325,11 +333,13 @@ class Namespace:
             node.tree = new
             for name, _, entry in changes:
                 child = node.children.get(name)
-                if child is None:
-                    if name not in node.dirty:
-                        found.entries.append((node.ino, name))
-                    continue
-                self._rebase_child(node, child, entry, found, work)
+                if child is not None:
+                    self._rebase_child(node, child, entry, found, work)
+                elif name not in node.dirty:
+                    found.entries.append((node.ino, name))
+                now = node.children.get(name)
+                theirs = now is None and name not in node.dirty and entry is not None and entry.kind is Kind.DIRECTORY
+                node.note_kind(name, directory=theirs or isinstance(now, DirNode))
         return found
 
     def _missing(

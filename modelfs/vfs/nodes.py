@@ -44,6 +44,7 @@ class Node:
     content: bytes = b""  # as in Entry, for the kinds that carry something
     lookups: int = 0  # references that the kernel holds
     opens: int = 0
+    atime_ns: int | None = None  # set by utimens and kept while mounted; None: as mtime. Reads do not move it.
 
     @property
     def type_bits(self) -> int:
@@ -54,6 +55,11 @@ class Node:
     def size(self) -> int:
         """st_size in bytes."""
         return len(self.content) if self.kind is Kind.SYMLINK else 0
+
+    @property
+    def links(self) -> int:
+        """st_nlink while the node has a name."""
+        return 1
 
     def entry(self) -> Entry | None:
         """The tree entry that a commit made now would carry; None while there is no finished content."""
@@ -109,9 +115,20 @@ class DirNode(Node):
     children: dict[bytes, Node] = field(default_factory=dict)
     dirty: dict[bytes, int] = field(default_factory=dict)  # name -> number of the change
     dirty_below: set[bytes] = field(default_factory=set)  # child directories with something dirty in them
+    subdirs: set[bytes] | None = None  # names of the directories in it; None until somebody has listed it
 
     def entry(self) -> Entry | None:
         return self.entry_with(Kind.DIRECTORY, self.tree, 0)
+
+    def note_kind(self, name: bytes, *, directory: bool) -> None:
+        """``name`` is a directory now, or is not."""
+        if self.subdirs is not None:
+            (self.subdirs.add if directory else self.subdirs.discard)(name)
+
+    @property
+    def links(self) -> int:
+        """st_nlink: 2 and one for each subdirectory; 1, which tells programs nothing, while that is not known."""
+        return 1 if self.subdirs is None else 2 + len(self.subdirs)
 
     def clean(self) -> bool:
         """True when nothing in or below this directory waits for a commit."""

@@ -172,6 +172,7 @@ class Vfs:
             for entry in entries:
                 if entry.name not in parent.dirty and entry.name not in parent.children:
                     self.names.adopt(parent, entry)
+            parent.subdirs = {name for name, node in parent.children.items() if isinstance(node, DirNode)}
 
     async def list_child(self, fh: int, name: bytes) -> Node | None:
         """The node of a listed name, if it is still there."""
@@ -352,6 +353,7 @@ class Vfs:
         uid: int | None = None,
         gid: int | None = None,
         size: int | None = None,
+        atime_ns: int | None = None,
         mtime_ns: int | None = None,
     ) -> Node:
         """Change what is given. A truncation of a file that nobody has open for writing is a version by itself."""
@@ -373,6 +375,8 @@ class Vfs:
                 node.mode &= ~stat_module.S_ISUID
                 if node.mode & stat_module.S_IXGRP:
                     node.mode &= ~stat_module.S_ISGID
+        if atime_ns is not None:
+            node.atime_ns = atime_ns
         if mtime_ns is not None:
             node.mtime_ns = mtime_ns
         if before != (node.mode, node.uid, node.gid, node.mtime_ns):

@@ -6,10 +6,11 @@ import ctypes
 import errno
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
-from mounting import Machine
+from mounting import Machine, eventually
 
 
 def test_tree_of_directories(machine: Machine, store: str) -> None:
@@ -141,3 +142,51 @@ def test_listing_while_changing(mnt: Path) -> None:
             if len(seen) == 100:
                 (mnt / "added").touch()
     assert len(set(seen) - {"added"}) == 500
+
+
+def test_link_count_tells_the_subdirectories(machine: Machine, store: str, mnt: Path) -> None:
+    top = mnt / "top"
+    (top / "a").mkdir(parents=True)
+    (top / "b").mkdir()
+    (top / "file").touch()
+    assert top.stat().st_nlink == 4
+    (mnt / "other").mkdir()
+    (top / "a").rename(mnt / "other" / "a")
+    (top / "b").rename(top / "c")
+    assert (top.stat().st_nlink, (mnt / "other").stat().st_nlink) == (3, 3)
+    (top / "c").rmdir()
+    (top / "file").unlink()
+    assert top.stat().st_nlink == 2
+    (top / "d").mkdir()
+    fd = os.open(top, os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+    assert top.stat().st_nlink == 3, "a commit changes nothing"
+    # Another mount knows once it has listed the directory; until then 1 says that it does not.
+    second = machine.mount(store, "second", "cache2")
+    assert (second / "top").stat().st_nlink == 1
+    assert os.listdir(second / "top") == ["d"]
+    (second / "top" / "e").mkdir()
+    assert (second / "top").stat().st_nlink == 4
+    eventually(lambda: (top / "e").exists() and top.stat().st_nlink == 4, "seen by the first")
+
+
+def test_no_name_is_missing_while_commits_run(mnt: Path) -> None:
+    """A listing that begins after a file was made has it, whatever commit is under way."""
+    made: list[str] = []
+    stop = threading.Event()
+
+    def make() -> None:
+        for i in range(400):
+            (mnt / f"f{i:03}").touch()
+            made.append(f"f{i:03}")
+        stop.set()
+
+    thread = threading.Thread(target=make)
+    thread.start()
+    try:
+        while not stop.is_set():
+            before = set(made)
+            assert before <= set(os.listdir(mnt))
+    finally:
+        thread.join(60)
