@@ -103,10 +103,11 @@ class Cache:
         while len(self._verified) > limits.CACHE_VERIFIED_FILES:
             self._verified.popitem(last=False)
 
-    def adopt(self, manifest_id: ManifestId, manifest: Manifest, path: Path) -> bool:
-        """Make the complete local copy at ``path`` the cache file of ``manifest`` by renaming it.
+    def adopt(self, manifest_id: ManifestId, manifest: Manifest, path: Path, *, keep: bool = False) -> bool:
+        """Make the complete local copy at ``path``, which nobody changes any more, the cache file of ``manifest``.
 
-        False, with ``path`` left where it is, when it does not fit, lies on another disk, or the manifest is in use.
+        It is renamed, or with ``keep`` linked, so that ``path`` stays as well. False, with ``path`` left where it is,
+        when it does not fit, lies on another disk, or the manifest is in use.
         """
         with self._lock:
             if manifest_id in self._open:
@@ -125,7 +126,13 @@ class Cache:
                 if fd is None:
                     return False
                 try:
-                    path.rename(target)
+                    if keep:
+                        linked = target.with_name(f"{target.name}.new")
+                        linked.unlink(missing_ok=True)
+                        linked.hardlink_to(path)
+                        linked.rename(target)
+                    else:
+                        path.rename(target)
                     self.index.replace(manifest_id, manifest.size, places)
                 finally:
                     os.close(fd)

@@ -176,6 +176,25 @@ class CacheFile:
         return False
 
 
+class Uncached:
+    """Stands in for a CacheFile while the cache cannot be used: nothing is here, nothing can be kept."""
+
+    def locate(self, index: int) -> Location | None:
+        """Nowhere."""
+        return None
+
+    def probe(self, index: int) -> Location | None:
+        """Nowhere."""
+        return None
+
+    def fill(self, index: int, plain: bytes | bytearray | memoryview) -> Location | None:
+        """Not taken."""
+        return None
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 def _read(fd: int, offset: int, length: int) -> bytearray:
     """Exactly what is there; short at the end of the file."""
     out = bytearray(length)

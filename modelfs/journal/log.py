@@ -9,6 +9,8 @@ first frame that is cut or damaged: what follows was never acknowledged. `append
     Staged(path, …)         the file at ``path`` has this content, which lies in the staging directory
     Delete(path)            the name is gone
     Move(old, new)          the entry and all below it moved; ``exchange`` swaps the two
+    Mark(n)                 what is above, and is not repeated right below, goes into the commit that is being made
+    Announce(n, tree)       that commit will have this root tree: if the branch has it, everything above mark n is in it
     Committed(commit, ...)  everything above that is not repeated below is in this commit
 """
 
@@ -17,6 +19,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -71,13 +74,26 @@ class Move(msgspec.Struct, frozen=True, array_like=True, tag="move"):
     exchange: bool = False
 
 
+class Mark(msgspec.Struct, frozen=True, array_like=True, tag="mark"):
+    """A commit is being made of all that is above."""
+
+    number: int
+
+
+class Announce(msgspec.Struct, frozen=True, array_like=True, tag="announce"):
+    """The commit of mark ``number`` is about to be written and has the root tree ``tree``."""
+
+    number: int
+    tree: bytes
+
+
 class Committed(msgspec.Struct, frozen=True, array_like=True, tag="committed"):
     """All records above are in the store; changes go on from this commit."""
 
     number: int
 
 
-Record = Begin | Put | Staged | Delete | Move | Committed
+Record = Begin | Put | Staged | Delete | Move | Mark | Announce | Committed
 
 
 class JournalLog:
@@ -140,17 +156,35 @@ def read_log(path: Path) -> list[Record]:
     return records
 
 
-def unfinished(records: list[Record]) -> tuple[Begin | None, list[Record]]:
-    """The commit that what is left of a log builds on, and the changes that are not in the store."""
+def unfinished(
+    records: list[Record], landed: Callable[[Begin, bytes], int | None] = lambda begin, tree: None
+) -> tuple[Begin | None, list[Record]]:
+    """The commit that what is left of a log builds on, and the changes that are not in the store.
+
+    A log may end between a commit and the word that it was made. ``landed`` is asked then for the number of a commit
+    after ``begin`` that has the announced tree; None: there is none.
+    """
     begin: Begin | None = None
     left: list[Record] = []
+    marks: dict[int, int] = {}
+    announced: Announce | None = None
     for record in records:
-        if isinstance(record, Begin):
-            begin, left = record, []
-        elif isinstance(record, Committed):
-            begin, left = (Begin(begin.branch, record.number) if begin is not None else None), []
+        if isinstance(record, Begin | Committed):
+            if isinstance(record, Begin):
+                begin = record
+            elif begin is not None:
+                begin = Begin(begin.branch, record.number)
+            left, marks, announced = [], {}, None
+        elif isinstance(record, Mark):
+            marks[record.number] = len(left)
+        elif isinstance(record, Announce):
+            announced = record
         else:
             left.append(record)
+    if begin is not None and announced is not None and announced.number in marks:
+        number = landed(begin, announced.tree)
+        if number is not None:
+            return Begin(begin.branch, number), left[marks[announced.number] :]
     return begin, left
 
 

@@ -58,7 +58,11 @@ class Session:
     def close(self, *, discard_log: bool) -> None:
         """Unlock; remove the directory when nothing in it is needed any more."""
         if discard_log:
-            (self.directory / "log").unlink(missing_ok=True)
+            log = self.directory / "log"
+            for record in read_log(log) if log.exists() else []:
+                if isinstance(record, Staged) and record.file:
+                    (self.stage / record.file).unlink(missing_ok=True)
+            log.unlink(missing_ok=True)
             if not any(self.stage.iterdir()):
                 shutil.rmtree(self.directory, ignore_errors=True)
         os.close(self._lock)

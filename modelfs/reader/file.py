@@ -2,7 +2,8 @@
 
 `FileReader.read_now` answers on the event loop, without a thread, when the bytes are verified, on local disk and in
 the page cache (preadv with RWF_NOWAIT); `FileReader.read` does whatever it takes. A reader belongs to one manifest
-and never sees another version.
+and never sees another version. It is counted: whoever holds one has retained it, and the cache file is let go of when
+the last one releases it, so no worker thread ever meets a descriptor that was closed and given to another file.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from itertools import accumulate
 import trio
 
 from modelfs import limits
-from modelfs.cache.files import CacheFile
+from modelfs.cache.files import CacheFile, Uncached
 from modelfs.concurrency import together
 from modelfs.ids import ChunkId
 from modelfs.reader.source import ChunkSource
@@ -28,12 +29,13 @@ _reply = bytearray(limits.FUSE_MAX_IO)
 class FileReader:
     """Reads ranges of a manifest through the cache and the store."""
 
-    def __init__(self, source: ChunkSource, manifest: Manifest, file: CacheFile) -> None:
+    def __init__(self, source: ChunkSource, manifest: Manifest, file: CacheFile | Uncached) -> None:
         self.manifest = manifest
         self.size = manifest.size
         self._source = source
         self._file = file
         self._starts = [0, *accumulate(extent.length for extent in manifest.chunks)]
+        self._users = 1
 
     def chunks(self, start: int, end: int) -> range:
         """Indices of the chunks that ``[start, end)`` touches."""
@@ -82,12 +84,16 @@ class FileReader:
             return b""
         out = bytearray(end - offset)
         wanted = [i for i in self.chunks(offset, end) if self.manifest.chunks[i].id]
-        if len(wanted) == 1:
-            await self._copy(wanted[0], offset, end, out)
-        else:
-            async with together() as nursery:
-                for i in wanted:
-                    nursery.start_soon(self._copy, i, offset, end, out)
+        self.retain()
+        try:
+            if len(wanted) == 1:
+                await self._copy(wanted[0], offset, end, out)
+            else:
+                async with together() as nursery:
+                    for i in wanted:
+                        nursery.start_soon(self._copy, i, offset, end, out)
+        finally:
+            await self.release()
         return out
 
     async def _copy(self, i: int, offset: int, end: int, out: bytearray) -> None:
@@ -114,11 +120,23 @@ class FileReader:
 
     async def prefetch(self, index: int) -> None:
         """Bring one chunk; raises as `ChunkSource.bring`."""
-        await self._source.bring(self._file, self.manifest, index)
+        self.retain()
+        try:
+            await self._source.bring(self._file, self.manifest, index)
+        finally:
+            await self.release()
 
-    def close(self) -> None:
-        """Let go of the cache file. Blocking (it may write index rows)."""
-        self._file.close()
+    def retain(self) -> FileReader:
+        """One more user, who will call `release`."""
+        self._users += 1
+        return self
+
+    async def release(self) -> None:
+        """One user less; the last one lets go of the cache file, also when it is being cancelled."""
+        self._users -= 1
+        if not self._users:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._file.close, limiter=self._source.threads)
 
 
 def _pread_all(fd: int, target: memoryview, offset: int) -> None:

@@ -14,9 +14,9 @@ import trio
 
 from modelfs import limits
 from modelfs.cache.cache import Cache
-from modelfs.cache.files import CacheFile
-from modelfs.errors import CorruptError, StoreError
-from modelfs.ids import ChunkId
+from modelfs.cache.files import CacheFile, Uncached
+from modelfs.errors import CacheError, CorruptError, StoreError
+from modelfs.ids import ChunkId, ManifestId
 from modelfs.repository.objects import Manifest
 from modelfs.repository.repository import Repository
 
@@ -48,6 +48,14 @@ class ChunkSource:
         self._fetches = 0
         self._fetched_bytes = 0
 
+    def open_file(self, manifest_id: ManifestId, manifest: Manifest) -> CacheFile | Uncached:
+        """The cache's view of a manifest; reads go on without the cache when it fails. Blocking."""
+        try:
+            return self.cache.open_file(manifest_id, manifest)
+        except CacheError as error:
+            log.warning("the cache is passed over: %s", error)
+            return Uncached()
+
     def in_memory(self, chunk: ChunkId) -> bytes | memoryview | None:
         """A chunk that the disk cache could not take, if it is still held."""
         data = self._memory.get(chunk)
@@ -59,7 +67,7 @@ class ChunkSource:
         """True while the chunk is being fetched."""
         return chunk in self._in_flight
 
-    async def bring(self, file: CacheFile, manifest: Manifest, index: int) -> Location | bytes | memoryview:
+    async def bring(self, file: CacheFile | Uncached, manifest: Manifest, index: int) -> Location | bytes | memoryview:
         """Make chunk ``index`` of ``manifest`` readable here: its place on local disk, or its bytes.
 
         Raises NotFoundError, CorruptError (both name the object) or what the store said after its retries.
@@ -93,7 +101,9 @@ class ChunkSource:
             self._remember(chunk, result)
         return result
 
-    def _load(self, file: CacheFile, chunk: ChunkId, length: int, index: int) -> Location | bytes | memoryview:
+    def _load(
+        self, file: CacheFile | Uncached, chunk: ChunkId, length: int, index: int
+    ) -> Location | bytes | memoryview:
         place = file.probe(index)
         if place is not None:
             return place

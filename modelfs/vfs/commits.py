@@ -9,7 +9,8 @@ the view, so both hold one lock.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from typing import Protocol
 
 import msgspec
 import trio
@@ -20,8 +21,21 @@ from modelfs.ids import TreeId
 from modelfs.repository.objects import CommitRecord
 from modelfs.repository.repository import Repository
 from modelfs.vfs.namespace import Invalidations, Namespace, Snapshot
+from modelfs.vfs.rebase import Rebase
 
 log = logging.getLogger(__name__)
+
+
+class CommitObserver(Protocol):
+    """Who keeps a journal wants to know when a commit begins, what it will be, and when it is there."""
+
+    def snapshot_taken(self) -> None: ...
+
+    def announce(self, tree: bytes) -> None:
+        """Called from a worker thread."""
+
+    async def committed(self, record: CommitRecord, change: int) -> None:
+        """``change``: number of the newest change that it carries."""
 
 
 class Committer:
@@ -36,7 +50,7 @@ class Committer:
         notify: Callable[[Invalidations], None],
     ) -> None:
         self.head = head
-        self.on_commit: Callable[[CommitRecord, int], Awaitable[None]] | None = None
+        self.observer: CommitObserver | None = None
         self.last_error = ""
         self._repo = repo
         self._branch = branch
@@ -64,6 +78,8 @@ class Committer:
         change = self._names.change
         snap = self._names.snapshot()
         if snap is not None:
+            if self.observer is not None:
+                self.observer.snapshot_taken()
             # A commit that was begun is brought to its end even when the one who waits for it gives up:
             # otherwise the view would not know what it committed.
             with trio.CancelScope(shield=True):
@@ -74,8 +90,8 @@ class Committer:
                     raise
                 self.last_error = ""
                 await self._move_to(record, snap)
-                if self.on_commit is not None:
-                    await self.on_commit(record, snap.change)
+                if self.observer is not None:
+                    await self.observer.committed(record, snap.change)
         self._published = max(self._published, change)
 
     def _write(self, snap: Snapshot) -> CommitRecord:
@@ -85,11 +101,13 @@ class Committer:
         root = msgspec.structs.replace(snap.root, content=tree)
         if root == base:
             return self.head
+        if self.observer is not None:
+            self.observer.announce(tree)
         return self._repo.commit(self._branch, self.head, root, message="", files=snap.files, size=snap.bytes)
 
     async def _move_to(self, record: CommitRecord, snap: Snapshot | None = None) -> None:
         self.head = record
-        found = await self._names.rebase(record.commit.root, snap)
+        found = await Rebase(self._names, self._repo, record.commit.root, snap).run()
         self._notify(found)
 
     async def refresh(self) -> None:

@@ -11,7 +11,9 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -23,9 +25,9 @@ from modelfs.reader.file import FileReader
 from modelfs.reader.prefetch import Window
 from modelfs.reader.source import ChunkSource
 from modelfs.repository.objects import Kind, Manifest
-from modelfs.vfs.nodes import FileNode, path_of
+from modelfs.vfs.nodes import Changes, FileNode, path_of
 from modelfs.writer.staging import ReadBase, StagedFile
-from modelfs.writer.uploader import Finished, Uploader, UploadState
+from modelfs.writer.uploader import Finished, Uploader
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,19 @@ log = logging.getLogger(__name__)
 class Files:
     """Reads and writes file contents of one mount."""
 
-    def __init__(self, source: ChunkSource, uploader: Uploader, stage_dir: Path, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        source: ChunkSource,
+        uploader: Uploader,
+        stage_dir: Path,
+        nursery: trio.Nursery,
+        on_finished: Callable[[FileNode], None],
+        must_keep: Callable[[Path], bool] = lambda path: False,
+    ) -> None:
+        """``on_finished`` is called in the instant in which a node has a new finished version; ``must_keep`` says
+        which local files of staged changes the journal still speaks of."""
+        self._on_finished = on_finished
+        self._must_keep = must_keep
         self._source = source
         self._uploader = uploader
         self._stage_dir = stage_dir
@@ -62,7 +76,7 @@ class Files:
     async def _open_reader(self, manifest_id: ManifestId, manifest: Manifest | None = None) -> FileReader:
         def work() -> FileReader:
             found = manifest if manifest is not None else self._source.repo.read_manifest(manifest_id)
-            return FileReader(self._source, found, self._source.cache.open_file(manifest_id, found))
+            return FileReader(self._source, found, self._source.open_file(manifest_id, found))
 
         return await trio.to_thread.run_sync(work, limiter=self._source.threads)
 
@@ -84,7 +98,8 @@ class Files:
             plan = list(state.staged.pieces(offset, offset + length))
             if not plan:
                 return b""
-            return await trio.to_thread.run_sync(state.staged.read, plan, state.read_base, limiter=self._io)
+            async with self._using(state):
+                return await trio.to_thread.run_sync(state.staged.read, plan, state.read_base, limiter=self._io)
         if node.kind is Kind.INLINE:
             return node.content[offset : offset + length]
         reader = await self.reader(node)
@@ -108,27 +123,47 @@ class Files:
             await reader.prefetch(index)
         except (ModelfsError, OSError) as error:
             log.debug("prefetch of chunk %d failed, the read itself will say so: %s", index, error)
+        except Exception:
+            log.exception("prefetch of chunk %d: unexpected error", index)
         finally:
             self._prefetches -= 1
 
     # -- writing ------------------------------------------------------------------------------------------------
 
     async def staged(self, node: FileNode, *, discard: bool = False) -> StagedFile:
-        """The node's staged changes, begun over its finished version (over nothing when ``discard``)."""
+        """The node's staged changes, begun over its finished version (over nothing when ``discard``).
+
+        They take writes when this returns, until the caller awaits something.
+        """
+        await self._unsealed(node)
         if node.state is None:
-            manifest, inline = None, None
+            reader, inline = None, None
             if not discard and node.exists_finished:
                 if node.kind is Kind.INLINE:
                     inline = node.content
                 else:
                     reader = await self.reader(node)
-                    manifest = reader.manifest if reader is not None else None
             if node.state is None:  # nobody else began meanwhile
+                manifest = reader.manifest if reader is not None else None
                 staged = StagedFile(self._stage_dir / uuid.uuid4().hex, manifest, inline)
-                node.state = UploadState(staged, self._base_of(node.reader))
+                node.state = self._changes(staged, reader)
         if discard and node.state.staged.size:
             node.state.staged.truncate(0)
         return node.state.staged
+
+    async def _unsealed(self, node: FileNode) -> None:
+        while node.state is not None and node.state.sealed is not None:
+            await node.state.sealed.wait()
+
+    async def sync(self, node: FileNode) -> None:
+        """What was written is on this machine's disk (or finished meanwhile). OSError as the disk says."""
+        await self._unsealed(node)
+        if node.state is not None:
+            async with self._using(node.state) as state:
+                await trio.to_thread.run_sync(state.staged.sync, limiter=self._io)
+
+    def _changes(self, staged: StagedFile, base: FileReader | None) -> Changes:
+        return Changes(staged, self._base_of(base), base=base.retain() if base is not None else None)
 
     def _base_of(self, reader: FileReader | None) -> ReadBase:
         """How a worker thread reads the version under staged changes."""
@@ -145,32 +180,41 @@ class Files:
         """Go on with a staged file that an earlier mount closed and did not upload. OSError when it is missing."""
         reader = await self.reader(node)
         staged = StagedFile.reopen(path, reader.manifest if reader is not None else None, size, base_limit, present)
-        node.state = UploadState(staged, self._base_of(reader))
+        node.state = self._changes(staged, reader)
         node.modified = node.written = True
 
     async def write(self, node: FileNode, offset: int, data: bytes) -> int:
         """Write to the node; returns the number of bytes taken (all of them)."""
         staged = await self.staged(node)
+        state = node.state
+        assert state is not None
         end = offset + len(data)
         self._touched(node)
         staged.note_write(offset, end)
         if len(data) <= limits.INLINE_WRITE:
             staged.pwrite(data, offset)
         else:
-            await trio.to_thread.run_sync(staged.pwrite, data, offset, limiter=self._io)
-            staged.note_write(offset, end)
+            async with self._using(state):
+                state.writing += 1
+                try:
+                    await trio.to_thread.run_sync(staged.pwrite, data, offset, limiter=self._io)
+                finally:
+                    state.writing -= 1
+                    staged.note_write(offset, end)
         self._touched(node)
-        state = node.state
-        if state is not None and not state.busy and (span := self._uploader.ready_behind(staged, end)):
+        if not state.retired and not state.busy and (span := self._uploader.ready_behind(staged, end)):
             state.busy = True
             self._nursery.start_soon(self._advance, node, state, *span)
         return len(data)
 
-    async def _advance(self, node: FileNode, state: UploadState, start: int, end: int) -> None:
+    async def _advance(self, node: FileNode, state: Changes, start: int, end: int) -> None:
         try:
-            await self._uploader.advance(state, start, end)
+            async with self._using(state):
+                await self._uploader.advance(state, start, end)
         except (ModelfsError, OSError) as error:
             log.warning("upload behind the write head of %r: %s (close tries again)", path_of(node), error)
+        except Exception:
+            log.exception("upload behind the write head of %r: unexpected error (close tries again)", path_of(node))
         finally:
             state.busy = False
 
@@ -200,45 +244,64 @@ class Files:
                 if not node.modified:
                     return False
                 if node.state is None:
-                    node.kind, node.content, node.finished_size = Kind.INLINE, b"", 0
-                    node.exists_finished, node.modified, node.written = True, False, False
-                    return True
-                staged = node.state.staged
-                done = await self._uploader.finish(node.state)
-                current = staged.generation == done.generation
-                node.kind, node.content, node.finished_size = done.kind, done.content, done.size
-                node.exists_finished = True
-                if current:
                     node.modified = node.written = False
-                    await self._settle(node, done)
+                    self._take_finished(node, Kind.INLINE, b"", 0)
+                    return True
+                state = node.state
+                async with self._using(state):
+                    try:
+                        done = await self._uploader.finish(state)
+                    except (ModelfsError, OSError):
+                        if state.retired:  # unlinked and closed meanwhile: nobody wants it any more
+                            return False
+                        raise
+                    if node.state is not state:
+                        return False
+                    current = self._is_current(node, state, done)
+                    if current:
+                        node.modified = node.written = False
+                    self._take_finished(node, done.kind, done.content, done.size)
+                    if current:
+                        await self._settle(node, state, done)
                 return True
         finally:
             node.finishing -= 1
             if not lock.locked():
                 self._finishing.pop(node.ino, None)
 
-    async def _settle(self, node: FileNode, done: Finished) -> None:
-        """The finished version is all there is: serve it from the cache, to which the staged bytes go."""
-        state, old = node.state, node.reader
-        assert state is not None
+    def _take_finished(self, node: FileNode, kind: Kind, content: bytes, size: int) -> None:
+        node.kind, node.content, node.finished_size = kind, content, size
+        node.exists_finished = True
+        self._on_finished(node)
+
+    def _is_current(self, node: FileNode, state: Changes, done: Finished) -> bool:
+        """True when the finished version is all there is."""
+        return node.state is state and state.staged.generation == done.generation and not state.writing
+
+    async def _settle(self, node: FileNode, state: Changes, done: Finished) -> None:
+        """Serve the finished version from the cache, to which the staged bytes go; writes wait that long."""
 
         def hand_over() -> None:
             if done.manifest is not None and state.staged.whole():
                 os.ftruncate(state.staged.fd, done.size)
-                self._source.cache.adopt(ManifestId(done.content), done.manifest, state.staged.path)
+                path = state.staged.path
+                self._source.cache.adopt(ManifestId(done.content), done.manifest, path, keep=self._must_keep(path))
 
-        reader = None
-        if done.manifest is not None:
-            await trio.to_thread.run_sync(hand_over, limiter=self._io)
-            reader = await self._open_reader(ManifestId(done.content), done.manifest)
-        if node.state is not state or state.staged.generation != done.generation:
-            if reader is not None:
-                await trio.to_thread.run_sync(reader.close, limiter=self._io)
+        if not self._is_current(node, state, done):  # written to in the instant before
             return
-        node.state, node.reader = None, reader
-        await trio.to_thread.run_sync(state.staged.close, limiter=self._io)
+        state.sealed = trio.Event()
+        try:
+            reader = None
+            if done.manifest is not None:
+                await trio.to_thread.run_sync(hand_over, limiter=self._io)
+                reader = await self._open_reader(ManifestId(done.content), done.manifest)
+            old, node.reader = node.reader, reader
+            self._retire(node)
+        finally:
+            state.sealed.set()
+            state.sealed = None
         if old is not None:
-            await trio.to_thread.run_sync(old.close, limiter=self._io)
+            await old.release()
         if node.opens == 0:
             await self.release(node)
 
@@ -247,11 +310,36 @@ class Files:
         reader = node.reader
         if reader is not None and node.opens == 0 and node.state is None:
             node.reader = None
-            await trio.to_thread.run_sync(reader.close, limiter=self._io)
+            await reader.release()
 
-    def discard(self, node: FileNode) -> None:
-        """The node is unlinked and closed: its staged changes are of no use to anyone."""
-        state, node.state = node.state, None
+    def discard(self, node: FileNode, *, keep: bool = False) -> None:
+        """The node's staged changes are of no use to it any more; ``keep``: their local file stays all the same."""
         node.modified = False
+        self._retire(node, keep=keep)
+
+    # -- staged changes in use ----------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _using(self, state: Changes) -> AsyncIterator[Changes]:
+        """Work on staged changes in worker threads: their local file stays open until it is done."""
+        state.users += 1
+        try:
+            yield state
+        finally:
+            state.users -= 1
+            await self._dispose_if_unused(state)
+
+    def _retire(self, node: FileNode, *, keep: bool = False) -> None:
+        state, node.state = node.state, None
         if state is not None:
-            state.staged.close()
+            state.retired, state.keep = True, keep or self._must_keep(state.staged.path)
+            if not state.users:
+                self._nursery.start_soon(self._dispose_if_unused, state)
+
+    async def _dispose_if_unused(self, state: Changes) -> None:
+        if not state.retired or state.users:
+            return
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(partial(state.staged.close, keep=state.keep), limiter=self._io)
+            if state.base is not None:
+                await state.base.release()

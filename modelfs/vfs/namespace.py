@@ -1,10 +1,10 @@
 """The tree of one mount: a committed tree, seen lazily, under the changes made here.
 
 `Namespace` finds nodes, links and unlinks them, remembers which names changed, takes a snapshot of all finished
-changes as one `TreeDelta` for a commit, and moves the whole view to a newer committed tree (`rebase`).
+changes as one `TreeDelta` for a commit, and forgets what a commit carried. (`rebase` moves it to another tree.)
 
 All bookkeeping is synchronous on the event loop, so it is atomic between two awaits; only tree pages are read in
-worker threads. The committed trees under the view change in `rebase` alone, under the mount's commit lock.
+worker threads.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from modelfs import limits
 from modelfs.ids import TreeId, digest
 from modelfs.repository.objects import EMPTY_TREE, Entry, Kind, TreeDelta
 from modelfs.repository.repository import Repository
-from modelfs.repository.trees import Difference
 from modelfs.vfs.nodes import DirNode, FileNode, Node
 
 ROOT_INO = 1
@@ -31,11 +30,14 @@ _CREATED_FROM = 2**62  # numbers of nodes created here; below are hashes of node
 
 @dataclass(slots=True)
 class Snapshot:
-    """All finished changes at one moment. ``marks`` says which change of which name the delta covers."""
+    """All finished changes at one moment. ``marks`` says which change of which name the delta covers, ``places``
+    where each directory in the delta stood, ``names`` which names of which directories the delta writes."""
 
     delta: TreeDelta
     change: int  # number of the newest change when it was taken
     marks: list[tuple[DirNode, bytes, int]] = field(default_factory=list)
+    places: dict[DirNode, tuple[DirNode, bytes]] = field(default_factory=dict)
+    names: set[tuple[DirNode, bytes]] = field(default_factory=set)
     files: int = 0
     bytes: int = 0
     root: Entry | None = None
@@ -178,13 +180,14 @@ class Namespace:
         parent.note_kind(node.name, directory=False)
         self.touch(parent)
         self.mark(parent, node.name)
-        self._detach(node)
+        self.detach(node)
 
-    def _detach(self, node: Node) -> None:
+    def detach(self, node: Node) -> None:
+        """A node has lost its name: so has everything below it."""
         if isinstance(node, DirNode):
             for child in list(node.children.values()):
                 node.children.pop(child.name, None)
-                self._detach(child)
+                self.detach(child)
             node.dirty.clear()
             node.dirty_below.clear()
         node.parent = None
@@ -207,6 +210,7 @@ class Namespace:
         self.touch(parent)
         self.mark(old_parent, old_name)
         self.mark(parent, name)
+        self._note_above(node)
 
     def exchange(self, a: Node, b: Node) -> None:
         """Swap the names of two nodes (RENAME_EXCHANGE)."""
@@ -223,6 +227,8 @@ class Namespace:
         for parent, name in ((pa, na), (pb, nb)):
             self.touch(parent)
             self.mark(parent, name)
+        self._note_above(a)
+        self._note_above(b)
 
     def touch(self, parent: DirNode) -> None:
         """A directory changed: its times move on."""
@@ -232,8 +238,14 @@ class Namespace:
         """The entry ``name`` of ``parent`` differs from the committed tree."""
         self._change += 1
         parent.dirty[name] = self._change
-        node = parent
-        while node.parent is not None and node.name not in node.parent.dirty_below:
+        self._note_above(parent)
+
+    def _note_above(self, directory: Node | None) -> None:
+        """Tell the directories above that something is dirty in this one, if something is."""
+        node = directory
+        if isinstance(node, DirNode) and node.clean():
+            return
+        while isinstance(node, DirNode) and node.parent is not None and node.name not in node.parent.dirty_below:
             node.parent.dirty_below.add(node.name)
             node = node.parent
 
@@ -273,6 +285,7 @@ class Namespace:
                 entry = node.entry()
                 assert entry is not None
                 delta.subdirs[name] = (entry, sub)
+                snap.places[node] = (parent, name)
             else:
                 entry = node.entry()
                 if entry is None:
@@ -281,25 +294,39 @@ class Namespace:
                 snap.files += 1
                 snap.bytes += entry.size
             snap.marks.append((parent, name, change))
+            snap.names.add((parent, name))
         for name in parent.dirty_below:
             node = parent.children.get(name)
             if name in parent.dirty or not isinstance(node, DirNode):
                 continue
             sub = TreeDelta({}, set(), {})
             before = len(snap.marks)
+            snap.places[node] = (parent, name)
             self._collect(node, sub, snap)
             if len(snap.marks) > before:
                 entry = node.entry()
                 assert entry is not None
                 delta.subdirs[name] = (entry, sub)
+                snap.names.add((parent, name))
 
     def settle(self, snap: Snapshot) -> None:
-        """A commit carried the snapshot: its names are clean unless they changed again."""
+        """A commit carried the snapshot: its names are clean, unless they changed again or their directory stands
+        elsewhere by now (then they are not in the tree under that path, and go into the next commit)."""
         for parent, name, change in snap.marks:
-            if parent.dirty.get(name) == change:
+            if parent.dirty.get(name) == change and self._stayed(parent, snap):
                 del parent.dirty[name]
         self._root_committed = max(self._root_committed, min(self._root_change, snap.change))
         self._prune(self.root)
+
+    def _stayed(self, directory: DirNode, snap: Snapshot) -> bool:
+        """True when the directory has the path that it had in the snapshot."""
+        node = directory
+        while node is not self.root:
+            parent = node.parent
+            if parent is None or snap.places.get(node) != (parent, node.name):
+                return False
+            node = parent
+        return True
 
     def _prune(self, parent: DirNode) -> bool:
         for name in list(parent.dirty_below):
@@ -307,103 +334,6 @@ class Namespace:
             if not isinstance(node, DirNode) or self._prune(node):
                 parent.dirty_below.discard(name)
         return parent.clean()
-
-    async def rebase(self, root: Entry, snap: Snapshot | None = None) -> Invalidations:
-        """Move the view to another committed root tree; changes made here stay on top of it.
-
-        ``snap``: what the commit carried of ours. It stops being a change in the same instant in which the tree
-        begins to hold it, so no name is ever missing from both.
-        """
-        diffs: dict[tuple[TreeId, TreeId], list[Difference]] = {}
-        while missing := self._missing(TreeId(root.content), diffs):
-            for pair in missing:
-                diffs[pair] = await trio.to_thread.run_sync(self._changes, *pair, limiter=self.threads)
-        # No await from here on.
-        if snap is not None:
-            self.settle(snap)
-        found = Invalidations()
-        if not self.dirty() and self.root.take_attributes(root):
-            found.attributes.append(ROOT_INO)
-        work: list[tuple[DirNode, TreeId]] = [(self.root, TreeId(root.content))]
-        while work:
-            node, new = work.pop()
-            if node.tree == new:
-                continue
-            changes = diffs[node.tree, new]
-            node.tree = new
-            for name, _, entry in changes:
-                child = node.children.get(name)
-                if child is not None:
-                    self._rebase_child(node, child, entry, found, work)
-                elif name not in node.dirty:
-                    found.entries.append((node.ino, name))
-                now = node.children.get(name)
-                theirs = now is None and name not in node.dirty and entry is not None and entry.kind is Kind.DIRECTORY
-                node.note_kind(name, directory=theirs or isinstance(now, DirNode))
-        return found
-
-    def _missing(
-        self, root: TreeId, diffs: dict[tuple[TreeId, TreeId], list[Difference]]
-    ) -> set[tuple[TreeId, TreeId]]:
-        """Pairs of trees whose difference a rebase will need and that are not in ``diffs`` yet."""
-        missing: set[tuple[TreeId, TreeId]] = set()
-        work: list[tuple[DirNode, TreeId]] = [(self.root, root)]
-        while work:
-            node, new = work.pop()
-            if node.tree == new:
-                continue
-            if (node.tree, new) not in diffs:
-                missing.add((node.tree, new))
-                continue
-            for name, _, entry in diffs[node.tree, new]:
-                child = node.children.get(name)
-                if isinstance(child, DirNode):
-                    below = entry is not None and entry.kind is Kind.DIRECTORY
-                    work.append((child, TreeId(entry.content) if below and entry is not None else EMPTY_TREE))
-        return missing
-
-    def _changes(self, old: TreeId, new: TreeId) -> list[Difference]:
-        return list(self._repo.diff(old, new))
-
-    def _rebase_child(
-        self,
-        parent: DirNode,
-        child: Node,
-        entry: Entry | None,
-        found: Invalidations,
-        work: list[tuple[DirNode, TreeId]],
-    ) -> None:
-        name = child.name
-        ours = name in parent.dirty
-        if isinstance(child, DirNode):
-            if entry is not None and entry.kind is Kind.DIRECTORY:
-                if not ours and child.clean() and child.take_attributes(entry):
-                    found.attributes.append(child.ino)
-                work.append((child, TreeId(entry.content)))
-                return
-            if ours or not child.clean():
-                # Removed elsewhere while we have changes below: they bring the directory back.
-                work.append((child, EMPTY_TREE))
-                if not ours:
-                    self.mark(parent, name)
-                return
-        elif ours:
-            return
-        elif isinstance(child, FileNode):
-            same = entry is not None and (entry.kind, entry.content) == (child.kind, child.content)
-            if same and entry is not None:
-                if child.take_attributes(entry):
-                    found.attributes.append(child.ino)
-                return
-            if child.busy():
-                return  # a writer has it open here: `resume` looks again when it has closed
-        elif entry is not None and (entry.kind, entry.content) == (child.kind, child.content):
-            if child.take_attributes(entry):
-                found.attributes.append(child.ino)
-            return
-        del parent.children[name]
-        self._detach(child)
-        found.entries.append((parent.ino, name))
 
     async def resume(self, node: FileNode) -> bool:
         """A writer closed without a change: take the file out if it was replaced elsewhere meanwhile."""
@@ -416,7 +346,7 @@ class Namespace:
         if entry is not None and (entry.kind, entry.content) == (node.kind, node.content):
             return False
         del parent.children[name]
-        self._detach(node)
+        self.detach(node)
         return True
 
     # -- forgetting ---------------------------------------------------------------------------------------------

@@ -10,6 +10,8 @@ import stat as stat_module
 import time
 from dataclasses import dataclass, field
 
+import trio
+
 from modelfs.ids import TreeId
 from modelfs.reader.file import FileReader
 from modelfs.repository.objects import Entry, Kind
@@ -81,12 +83,24 @@ class Node:
 
 
 @dataclass(eq=False, slots=True)
+class Changes(UploadState):
+    """Staged changes of a file, the version under them, and how many tasks work on them at this moment."""
+
+    base: FileReader | None = None
+    users: int = 0
+    retired: bool = False  # no node's any more: gone with the last user
+    keep: bool = False  # the local file stays when they go
+    writing: int = 0  # writes on their way to the local file
+    sealed: trio.Event | None = None  # set when the local file is no longer being handed over; until then no writes
+
+
+@dataclass(eq=False, slots=True)
 class FileNode(Node):
     """A regular file: a finished content, and perhaps staged changes over it."""
 
     finished_size: int = 0
     exists_finished: bool = True  # False: created here and no version of it is finished yet
-    state: UploadState | None = None  # staged changes
+    state: Changes | None = None
     modified: bool = False  # changed since the last finish (also: created and never finished)
     written: bool = False  # some handle wrote or truncated since the last finish
     writers: int = 0  # handles open for writing

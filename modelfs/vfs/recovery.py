@@ -8,16 +8,18 @@ that was never finished and so was never shown to anyone) is passed over.
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from modelfs.concurrency import together
-from modelfs.errors import ModelfsError
-from modelfs.journal.log import Delete, Move, Put, Record, Staged, read_log, unfinished
+from modelfs.errors import ModelfsError, NotFoundError
+from modelfs.journal.log import Begin, Delete, Move, Put, Record, Staged, read_log, unfinished
 from modelfs.journal.session import Session
 from modelfs.reader.source import ChunkSource
 from modelfs.repository.objects import EMPTY_TREE, CommitRecord, Entry, Kind
+from modelfs.repository.repository import Repository
 from modelfs.vfs.commits import Committer
 from modelfs.vfs.files import Files
 from modelfs.vfs.namespace import Namespace
@@ -35,23 +37,36 @@ async def recover(session: Session, source: ChunkSource, uploader: Uploader, bra
     path = session.directory / "log"
     if not path.exists():
         return None
-    begin, changes = unfinished(await trio.to_thread.run_sync(read_log, path))
+    begin, changes = await trio.to_thread.run_sync(lambda: unfinished(read_log(path), partial(_landed, source.repo)))
     if begin is None or not changes:
         return None
     base = await trio.to_thread.run_sync(source.repo.read_commit, branch, begin.number)
     log.warning("a mount died with %d changes that are not in the store: replaying them", len(changes))
     async with together() as nursery:
         names = Namespace(source.repo, base.commit.root, lambda node: None)
-        files = Files(source, uploader, session.stage, nursery)
+        # What the journal speaks of stays until its session is closed, so a replay that fails can be tried again.
+        files = Files(source, uploader, session.stage, nursery, names.changed, lambda path: True)
         committer = Committer(source.repo, branch, base, names, lambda found: None)
         for change in changes:
             await _replay(names, files, change, session.stage)
         for node in list(names.unfinished()):
-            if await files.finish(node):
-                names.changed(node)
+            await files.finish(node)
             await files.release(node)
         await committer.publish()
     return committer.head
+
+
+def _landed(repo: Repository, begin: Begin, tree: bytes) -> int | None:
+    """Number of the commit after ``begin`` whose root tree is ``tree``: it was written, its journal did not hear."""
+    number = begin.number + 1
+    while True:
+        try:
+            record = repo.read_commit(begin.branch, number)
+        except NotFoundError:
+            return None
+        if record.commit.root.content == tree:
+            return number
+        number += 1
 
 
 async def _replay(names: Namespace, files: Files, change: Record, stage: Path) -> None:
@@ -70,9 +85,7 @@ async def _replay(names: Namespace, files: Files, change: Record, stage: Path) -
             content = EMPTY_TREE if entry.kind is Kind.DIRECTORY else entry.content
             node = names.create(parent, name, entry.kind, entry.mode, entry.uid, entry.gid, content)
         if isinstance(node, FileNode):
-            if node.state is not None:
-                node.state.staged.close(keep=True)
-                node.state = None
+            files.discard(node, keep=True)
             await files.release(node)
         _take_entry(node, change.entry)
         if isinstance(change, Staged) and isinstance(node, FileNode):

@@ -85,14 +85,14 @@ class Vfs:
     ) -> None:
         self.options = options
         self.names = Namespace(source.repo, head.commit.root, self._detached)
-        self.files = Files(source, uploader, stage_dir, nursery)
+        self.files = Files(source, uploader, stage_dir, nursery, self._finished, self._journaled)
         self.committer = Committer(source.repo, options.branch, head, self.names, notify)
         self.uploader = uploader
         self.source = source
         self.journal: Journal | None = None
         if log_file is not None:
-            self.journal = Journal(log_file, self.names, head)
-            self.committer.on_commit = self.journal.committed
+            self.journal = Journal(log_file, stage_dir, self.names, head)
+            self.committer.observer = self.journal
         self.open_files: HandleTable[FileHandle] = HandleTable()
         self.open_dirs: HandleTable[DirHandle] = HandleTable()
         self._nursery = nursery
@@ -245,6 +245,14 @@ class Vfs:
         self._record(node)
         self.committer.poke()
         return node
+
+    def _finished(self, node: FileNode) -> None:
+        """A file has a new finished version: it is in the journal and in the next commit from now on."""
+        self.names.changed(node)
+        self._record(node)
+
+    def _journaled(self, path: Path) -> bool:
+        return self.journal is not None and self.journal.speaks_of(path.name)
 
     def _record(self, node: Node) -> None:
         if self.journal is not None:
@@ -504,6 +512,7 @@ class Vfs:
         if not self.options.write_back or self.journal is None or node.parent is None:
             await self._publish(node)
             return
+        await self.files.sync(node)
         await self.journal.stage(node)
         self._nursery.start_soon(self._finish_quietly, node)
 
@@ -512,9 +521,7 @@ class Vfs:
             return
         if node.modified:
             async with self._finish_jobs:
-                if await self.files.finish(node):
-                    self.names.changed(node)
-                    self._record(node)
+                await self.files.finish(node)
         await self.committer.publish()
 
     async def release(self, fh: int) -> None:
@@ -546,6 +553,10 @@ class Vfs:
         except (ModelfsError, OSError) as error:
             log.error("%r is not in the store yet, will be tried again: %s", path_of(node), error)
             self.committer.last_error = str(error)
+        except Exception as error:
+            # The mount serves others: what is staged stays, is tried again, and the log has the traceback.
+            log.exception("%r: unexpected error while it was brought into the store", path_of(node))
+            self.committer.last_error = repr(error)
 
     async def _run_finishing(self) -> None:
         """Finish closed files whose finish failed, or that were changed without being open (truncate)."""

@@ -6,7 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from modelfs.journal.log import Begin, Committed, Delete, JournalLog, Move, Put, Record, Staged, read_log, unfinished
+from modelfs.journal.log import (
+    Announce,
+    Begin,
+    Committed,
+    Delete,
+    JournalLog,
+    Mark,
+    Move,
+    Put,
+    Record,
+    Staged,
+    read_log,
+    unfinished,
+)
 from modelfs.repository.objects import Entry, Kind
 
 ENTRY = Entry(b"f", Kind.INLINE, 0o644, 0, 0, 1, 3, b"abc", ((b"user.x", b"1"),))
@@ -56,6 +69,22 @@ def test_what_is_left_after_a_commit(tmp_path: Path) -> None:
     records = [*RECORDS, Committed(5), Delete(b"later")]
     assert unfinished(records) == (Begin("main", 5), [Delete(b"later")])
     assert unfinished(RECORDS) == (Begin("main", 4), RECORDS[1:])
+
+
+def test_a_commit_whose_word_is_missing() -> None:
+    """Between Announce and Committed only the branch can tell whether the commit was made."""
+    records = [*RECORDS, Mark(7), Delete(b"during"), Announce(7, b"tree"), Delete(b"after")]
+    assert unfinished(records) == (Begin("main", 4), [*RECORDS[1:], Delete(b"during"), Delete(b"after")])
+    asked = []
+
+    def landed(begin: Begin, tree: bytes) -> int:
+        asked.append((begin, tree))
+        return 6
+
+    assert unfinished(records, landed) == (Begin("main", 6), [Delete(b"during"), Delete(b"after")])
+    assert asked == [(Begin("main", 4), b"tree")]
+    assert unfinished([*records, Committed(6)], landed) == (Begin("main", 6), [])
+    assert len(asked) == 1
 
 
 def test_restart_replaces_the_log(tmp_path: Path) -> None:

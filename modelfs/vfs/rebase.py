@@ -1,0 +1,183 @@
+"""Moving the view to another committed tree: after a commit of ours, or when another mount has committed.
+
+Changes made here stay on top. What the new tree says of other names is taken over: changed files give way to new
+inodes, open ones keep theirs until they are closed. First everything is read that the move needs (worker threads,
+while the view goes on changing), then the move is made in one piece, between two awaits.
+
+A directory is followed by identity. One that was renamed while the commit was under way is not where the commit
+wrote it, so it keeps the tree and the changes that it had, and the next commit writes them at its new path.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Final
+
+import trio
+
+from modelfs.ids import TreeId
+from modelfs.repository.objects import EMPTY_TREE, Entry, Kind
+from modelfs.repository.repository import Repository
+from modelfs.repository.trees import Difference
+from modelfs.vfs.namespace import ROOT_INO, Invalidations, Namespace, Snapshot
+from modelfs.vfs.nodes import DirNode, FileNode, Node
+
+Step = tuple[DirNode, TreeId]  # a directory, and the committed tree that it gets
+
+
+class Rebase:
+    """One move of ``names`` to the tree of ``root``; ``snap`` is what the commit carried of ours, if it is ours."""
+
+    def __init__(self, names: Namespace, repo: Repository, root: Entry, snap: Snapshot | None = None) -> None:
+        self._names = names
+        self._repo = repo
+        self._root = root
+        self._snap = snap
+        self._diffs: dict[tuple[TreeId, TreeId], list[Difference]] = {}
+        self._entries: dict[tuple[TreeId, bytes], Entry | None] = {}
+        self._below: Final[dict[DirNode, list[DirNode]]] = defaultdict(list)
+        for directory, (parent, _) in snap.places.items() if snap is not None else ():
+            self._below[parent].append(directory)
+
+    async def run(self) -> Invalidations:
+        """Make the move; what the kernel has to forget. The caller holds the mount's commit lock."""
+        while await self._read_missing():
+            pass
+        # No await from here on. What was carried stops being a change in the instant in which the tree holds it.
+        if self._snap is not None:
+            self._names.settle(self._snap)
+        found = Invalidations()
+        if not self._names.dirty() and self._names.root.take_attributes(self._root):
+            found.attributes.append(ROOT_INO)
+        work = [self._first()]
+        while work:
+            node, new = work.pop()
+            changes = self._diffs[node.tree, new] if node.tree != new else []
+            node.tree = new
+            for name, before, entry in changes:
+                work += self._take(node, name, before, entry, found)
+            work += self._written(node, new, changes)
+        return found
+
+    def _first(self) -> Step:
+        return self._names.root, TreeId(self._root.content)
+
+    # -- reading ahead ------------------------------------------------------------------------------------------
+
+    async def _read_missing(self) -> bool:
+        """Read what the move would need now and that is not known; False when there is nothing."""
+        pairs, lookups = self._missing()
+        for old, new in pairs:
+            self._diffs[old, new] = await trio.to_thread.run_sync(self._diff, old, new, limiter=self._names.threads)
+        for tree, name in lookups:
+            self._entries[tree, name] = await trio.to_thread.run_sync(
+                self._repo.lookup, tree, name, limiter=self._names.threads
+            )
+        return bool(pairs or lookups)
+
+    def _diff(self, old: TreeId, new: TreeId) -> list[Difference]:
+        return list(self._repo.diff(old, new))
+
+    def _missing(self) -> tuple[set[tuple[TreeId, TreeId]], set[tuple[TreeId, bytes]]]:
+        pairs: set[tuple[TreeId, TreeId]] = set()
+        lookups: set[tuple[TreeId, bytes]] = set()
+        work = [self._first()]
+        while work:
+            node, new = work.pop()
+            if node.tree != new and (node.tree, new) not in self._diffs:
+                pairs.add((node.tree, new))
+                continue
+            changes = self._diffs[node.tree, new] if node.tree != new else []
+            for name, _, entry in changes:
+                child = node.children.get(name)
+                if isinstance(child, DirNode):
+                    work.append((child, _tree_of(entry)))
+            lookups |= {key for key in self._unchanged(node, new, changes) if key not in self._entries}
+            work += self._written(node, new, changes)
+        return pairs, lookups
+
+    # -- the move -----------------------------------------------------------------------------------------------
+
+    def _unchanged(self, node: DirNode, new: TreeId, changes: list[Difference]) -> dict[tuple[TreeId, bytes], DirNode]:
+        """Directories in ``node`` that our commit wrote, and found as they were in the commit before."""
+        changed = {name for name, _, _ in changes}
+        return {
+            (new, child.name): child
+            for child in self._below.get(node, ())
+            if child.name not in changed and node.children.get(child.name) is child
+        }
+
+    def _written(self, node: DirNode, new: TreeId, changes: list[Difference]) -> list[Step]:
+        """Steps into `_unchanged` directories: they may differ from what we have, after a commit that found them
+        elsewhere and left their changes for this one."""
+        steps = []
+        for key, child in self._unchanged(node, new, changes).items():
+            entry = self._entries.get(key)
+            if entry is not None and entry.kind is Kind.DIRECTORY and self._in_place(node, child):
+                steps.append((child, TreeId(entry.content)))
+        return steps
+
+    def _take(
+        self, node: DirNode, name: bytes, before: Entry | None, entry: Entry | None, found: Invalidations
+    ) -> list[Step]:
+        """Take over what the new tree says of one name; the steps into directories that follow from it."""
+        child = node.children.get(name)
+        steps: list[Step] = []
+        if isinstance(child, DirNode):
+            if not self._moves_along(node, child, before):
+                return []
+            steps = self._take_directory(node, child, entry, found)
+        elif child is not None:
+            self._take_file(node, child, entry, found)
+        elif name not in node.dirty:
+            found.entries.append((node.ino, name))
+        now = node.children.get(name)
+        theirs = now is None and name not in node.dirty and entry is not None and entry.kind is Kind.DIRECTORY
+        node.note_kind(name, directory=theirs or isinstance(now, DirNode))
+        return steps
+
+    def _in_place(self, parent: DirNode, child: DirNode) -> bool:
+        return self._snap is not None and self._snap.places.get(child) == (parent, child.name)
+
+    def _moves_along(self, parent: DirNode, child: DirNode, before: Entry | None) -> bool:
+        """True when ``child`` is the directory whose committed entry changes from ``before``. It is not when it came
+        to stand there meanwhile, by mkdir or rename: then it keeps the tree that it came with."""
+        if self._snap is not None and (parent, child.name) in self._snap.names:
+            return self._in_place(parent, child)
+        if before is None or before.kind is not Kind.DIRECTORY:
+            return child.tree == EMPTY_TREE  # made here and elsewhere: both lie in one directory
+        return child.tree == before.content
+
+    def _take_directory(self, parent: DirNode, child: DirNode, entry: Entry | None, found: Invalidations) -> list[Step]:
+        ours = child.name in parent.dirty
+        if entry is not None and entry.kind is Kind.DIRECTORY:
+            if not ours and child.clean() and child.take_attributes(entry):
+                found.attributes.append(child.ino)
+            return [(child, TreeId(entry.content))]
+        if ours or not child.clean():
+            # Removed elsewhere while we have changes below: they bring the directory back.
+            if not ours:
+                self._names.mark(parent, child.name)
+            return [(child, EMPTY_TREE)]
+        self._replace(parent, child, found)
+        return []
+
+    def _take_file(self, parent: DirNode, child: Node, entry: Entry | None, found: Invalidations) -> None:
+        if child.name in parent.dirty:
+            return
+        if entry is not None and (entry.kind, entry.content) == (child.kind, child.content):
+            if child.take_attributes(entry):
+                found.attributes.append(child.ino)
+        elif not isinstance(child, FileNode) or not child.busy():
+            self._replace(parent, child, found)
+        # Else a writer has it open here: `Namespace.resume` looks again when it has closed.
+
+    def _replace(self, parent: DirNode, child: Node, found: Invalidations) -> None:
+        name = child.name
+        del parent.children[name]
+        self._names.detach(child)
+        found.entries.append((parent.ino, name))
+
+
+def _tree_of(entry: Entry | None) -> TreeId:
+    return TreeId(entry.content) if entry is not None and entry.kind is Kind.DIRECTORY else EMPTY_TREE
