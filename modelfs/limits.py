@@ -66,6 +66,8 @@ WRITE_BEHIND: Final = 16 * MiB  # contiguous dirty bytes before chunks are cut b
 COMMIT_DELAY: Final = 0.5  # namespace changes reach the store within a second
 COMMIT_REBASES: Final = 64  # lost races in a row before ConflictError
 UMOUNT_TIMEOUT: Final = 600.0
+DEAD_SESSION_WAIT: Final = 30.0  # a killed daemon holds its journal until its last disk write is through
+DEAD_SESSION_POLL: Final = 0.01
 
 # --- following
 REFRESH_DEFAULT: Final = 1.0

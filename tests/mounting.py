@@ -13,6 +13,7 @@ from typing import Any
 from modelfs.config import MountOptions
 from modelfs.fuse import daemon
 from modelfs.fuse.mountpoint import mount_table
+from modelfs.process import alive
 from modelfs.repository.repository import Repository
 from modelfs.store.open import open_store
 
@@ -72,7 +73,7 @@ class Machine:
         """kill -9 of the daemon; the dead mount stays."""
         pid = self._mounted[mountpoint]
         os.kill(pid, signal.SIGKILL)
-        while daemon._alive(pid):
+        while alive(pid):
             time.sleep(0.005)
 
     def log(self, name: str = "mnt") -> str:

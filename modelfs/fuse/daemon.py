@@ -33,6 +33,7 @@ from modelfs.fuse.notify import Notifier
 from modelfs.fuse.operations import Operations, Presentation
 from modelfs.fuse.stack import Stack, open_stack
 from modelfs.journal.session import dead_sessions
+from modelfs.process import alive
 from modelfs.reader.source import ChunkSource
 from modelfs.vfs.recovery import recover
 from modelfs.vfs.vfs import Vfs, VfsOptions
@@ -147,7 +148,8 @@ async def _serve(options: MountOptions, stack: Stack, ready: Ready | None) -> in
 async def _recover(options: MountOptions, stack: Stack, source: ChunkSource, uploader: Uploader) -> None:
     """Finish what dead mounts of this branch had acknowledged; report what they had not."""
     root = config.journal_directory(stack.repo.format.id)
-    for session in dead_sessions(root, options.branch):
+    sessions = await trio.to_thread.run_sync(lambda: list(dead_sessions(root, options.branch)))
+    for session in sessions:
         done = False
         try:
             record = await recover(session, source, uploader, options.branch)
@@ -406,18 +408,10 @@ def unmount(
         progress(facts)
     if mounted_at(mountpoint) is not None:
         detach(mountpoint, lazy=lazy or facts["state"] == "dead")
-    while _alive(int(record["pid"])) and time.monotonic() < deadline:
+    while alive(int(record["pid"])) and time.monotonic() < deadline:
         time.sleep(0.02)
     if facts["state"] == "dead":
         config.mount_record(mountpoint).unlink(missing_ok=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
 
 
 if __name__ == "__main__":

@@ -8,15 +8,20 @@ mount (`modelfs.vfs.recovery`), files that were still open are kept and reported
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import shutil
+import time
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from modelfs import limits
 from modelfs.errors import UsageError
 from modelfs.journal.log import JournalLog, Staged, read_log, unfinished
+from modelfs.process import ending, namespace
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,9 @@ class Session:
         directory = root / branch / uuid.uuid4().hex
         try:
             (directory / "stage").mkdir(parents=True, mode=0o700)
-            return cls(directory, _locked(directory / "lock"))
+            lock = _locked(directory / "lock")
+            os.write(lock, b"%d %d\n" % (os.getpid(), namespace()))
+            return cls(directory, lock)
         except OSError as error:
             raise UsageError(f"journal directory {root} is not writable: {error.strerror}") from error
 
@@ -78,11 +85,43 @@ def _locked(path: Path) -> int:
     return fd
 
 
-def dead_sessions(root: Path, branch: str) -> Iterator[Session]:
-    """Sessions of ``branch`` whose daemon is gone, locked for the caller, oldest first."""
-    locks = sorted(root.glob(f"{branch}/*/lock"), key=lambda path: path.stat().st_mtime_ns)
-    for lock in locks:
-        try:
-            yield Session(lock.parent, _locked(lock))
-        except (BlockingIOError, FileNotFoundError):
-            continue  # alive, or another mount has just tidied it up
+def dead_sessions(root: Path, branch: str) -> list[Session]:
+    """Sessions of ``branch`` whose daemon is gone, locked for the caller, oldest first.
+
+    A daemon that was killed holds its lock until its last thread has come back from the disk. A mount made right
+    after the kill waits for that (at most `limits.DEAD_SESSION_WAIT` seconds): to skip the journal would hide changes
+    that were acknowledged.
+    """
+    deadline = time.monotonic() + limits.DEAD_SESSION_WAIT
+    found = []
+    for lock in sorted(root.glob(f"{branch}/*/lock"), key=_modified):
+        while True:
+            try:
+                found.append(Session(lock.parent, _locked(lock)))
+            except FileNotFoundError:
+                pass  # another mount has just tidied it up
+            except BlockingIOError:
+                pid = _owner(lock)
+                if pid is not None and ending(pid):
+                    if time.monotonic() < deadline:
+                        time.sleep(limits.DEAD_SESSION_POLL)
+                        continue
+                    log.error("the journal %s is still held by process %d, which is ending: skipped", lock.parent, pid)
+            break
+    return found
+
+
+def _modified(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _owner(lock: Path) -> int | None:
+    """The process that began the session; None when it cannot be told, or is in another container."""
+    try:
+        pid, where = map(int, lock.read_bytes().split())
+    except (FileNotFoundError, ValueError):
+        return None
+    return pid if where == namespace() else None

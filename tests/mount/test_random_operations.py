@@ -251,7 +251,7 @@ def test_kill_loses_nothing_that_was_closed(
         twin.both(lambda side: os.rename(side / "d", side / "moved"))
         machine.kill(mnt)
         machine.mount(store, **options)
-        _assert_same(_contents(mnt), _contents(plain), f"{what}, after the kill")
+        _assert_same(_contents(mnt), _contents(plain), f"{what}, after the kill; the log: {machine.log()[-2000:]}")
         names = [sorted(str(p.relative_to(side)) for p in side.rglob("*")) for side in twin.sides]
         assert names[0] == names[1], what
         twin.both(lambda side: os.rename(side / "moved", side / "d"))
