@@ -41,6 +41,7 @@ class MountOptions:
     gid: int | None = None
     umask: int | None = None
     single_writer: bool = False
+    compression: str | None = None  # "none", "fast", "balanced", "small"; None: what the store was made with
     fuse_options: tuple[str, ...] = ()
     log_file: Path | None = None
     debug: bool = False

@@ -18,6 +18,16 @@ CHUNK_MAX: Final = 8 * MiB
 TENSOR_GROUP: Final = 128 * KiB  # tensors below this are grouped: 64-256 KiB measured good, 1 MiB bad
 INLINE_MAX: Final = 4 * KiB  # files up to this live in the tree entry
 
+# --- deltas
+DELTA_MARGIN: Final = {"balanced": 0.06, "small": 0.02}  # saved of what the chunk costs plain, by compression: reading
+# a delta reads its base as well, so less is not worth it, and with "fast" and "none" nothing is
+DELTA_EARLIER: Final = 3  # earlier versions of a piece that a writer tries
+DELTA_HEADS: Final = 100_000  # remembered heads of stored chunks
+DELTA_PIECES: Final = 50_000  # pieces of tensors of which a mount remembers the newest versions: 200 GB, 20 MB here
+DELTA_FILES: Final = 16  # files of the branch that are looked at for earlier versions when a mount remembers none
+DELTA_DIRECTORIES: Final = 4  # newest sibling directories that are searched for them
+DELTA_ENTRIES: Final = 5_000  # entries of one directory that are looked at
+
 # --- metadata bounds: what a hostile store can make us hold
 META_OBJECT_MAX: Final = 64 * MiB  # encoded and decoded; a 1 TiB file of 4 MiB chunks needs 10 MiB
 NAME_MAX: Final = 255  # bytes, as Linux
@@ -118,6 +128,16 @@ JOURNAL_REWRITE: Final = 1 * MiB  # a log above this is rewritten after a commit
 PROBE_ROUNDS: Final = 3  # a server that lets two writers win does so in most rounds
 FSSPEC_CONNECTIONS: Final = 8  # OpenSSH answers at most 10 new logins at once by default
 LOCAL_TEMPORARY_AGE: Final = 24 * 3600.0  # a temporary file of a local store this old has no writer any more
+TENSOR_TABLE_MAX: Final = 200_000  # tensors of one file that the store remembers: 12 MB of metadata
+LAYOUT_SPANS_MAX: Final = 1_000_000  # tensors of one file
+LAYOUT_READS_MAX: Final = 200_000  # requests of one parser: a file may describe itself in circles
+LAYOUT_BYTES_MAX: Final = 128 * MiB  # bytes that one parser may look at
+LAYOUT_READ_AHEAD: Final = 16 * KiB
+LAYOUT_TOLD_EVERY: Final = 4 * MiB  # a growing archive tells what it knows after so many bytes
+PICKLE_OPS_MAX: Final = 5_000_000
+PICKLE_FIRST_READ: Final = 64 * KiB
+PICKLE_SIZE_MAX: Final = 32 * MiB
+ZIP_SEARCH: Final = 4 * KiB  # members without a size in front that are no tensors are shorter than this
 SAFETENSORS_HEADER_MAX: Final = 32 * MiB  # 250,000 tensors; the format itself allows 100 MB
 CACHE_VERIFIED_FILES: Final = 1024  # closed cache files whose verified chunks are remembered: 20 KiB for 2 GB each
 SSH_KEEPALIVE: Final = 30  # between signs of life on an SSH connection

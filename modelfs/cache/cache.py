@@ -18,10 +18,10 @@ from pathlib import Path
 from modelfs import limits
 from modelfs.cache import sparse
 from modelfs.cache.directory import FILES, open_directory
-from modelfs.cache.files import CacheFile
+from modelfs.cache.files import CacheFile, read_exactly
 from modelfs.cache.room import Room
 from modelfs.errors import CacheError
-from modelfs.ids import ChunkId, ManifestId
+from modelfs.ids import ChunkId, ManifestId, digest
 from modelfs.repository.objects import Manifest
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,27 @@ class Cache:
             except OSError as error:
                 raise CacheError(f"the cache {self.directory} failed: {error.strerror}") from error
             return made
+
+    def read_chunk(self, chunk: ChunkId, length: int) -> bytearray | None:
+        """The bytes of a chunk that some cached file has, verified; None when none has it."""
+        try:
+            for seen in self.index.find([chunk]).get(chunk, []):
+                if seen.length != length:
+                    continue
+                fd = sparse.open_shared(sparse.path_of(self.files, seen.manifest), create=False)
+                if fd is None:
+                    continue
+                try:
+                    # The row counts only if it is there now that the lock on its file is held.
+                    if seen in self.index.find([chunk]).get(chunk, []):
+                        data = read_exactly(fd, seen.offset, length)
+                        if digest(data) == chunk:
+                            return data
+                finally:
+                    os.close(fd)
+        except (CacheError, OSError) as error:
+            log.warning("the cache is passed over: %s", error)
+        return None
 
     def let_go(self, file: CacheFile) -> None:
         """One user of ``file`` less."""

@@ -160,7 +160,7 @@ class CacheFile:
         """Read a chunk and compare its hash; a wrong one is forgotten."""
         try:
             with self._cache.verifying:
-                good = digest(_read(fd, place.offset, place.length)) == chunk
+                good = digest(read_exactly(fd, place.offset, place.length)) == chunk
         except OSError as error:
             log.warning("the cache file of %s cannot be read: %s", place.manifest.hex(), error.strerror)
             good = False
@@ -195,7 +195,7 @@ class Uncached:
         """Nothing is held."""
 
 
-def _read(fd: int, offset: int, length: int) -> bytearray:
+def read_exactly(fd: int, offset: int, length: int) -> bytearray:
     """Exactly what is there; short at the end of the file."""
     out = bytearray(length)
     view, done = memoryview(out), 0

@@ -48,7 +48,11 @@ class _Piece:
 
 
 def segments(layout: Layout, params: ChunkParams) -> list[Segment]:
-    """Segments that cover ``[0, layout.size)`` without gaps."""
+    """Segments that cover ``[0, layout.size)`` without gaps.
+
+    Of a layout that is not complete they end where what is to come could still change them: at the end of its last
+    large tensor.
+    """
     out: list[Segment] = []
     run: list[_Piece] = []
     at = 0
@@ -72,8 +76,9 @@ def segments(layout: Layout, params: ChunkParams) -> list[Segment]:
             out.append(Segment(span.offset, at, Rule.FIXED))
         elif span.length:
             run.append(_Piece(span.offset, at, span.name))
-    gap(layout.size)
-    flush()
+    if layout.complete:
+        gap(layout.size)
+        flush()
     return out
 
 

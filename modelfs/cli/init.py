@@ -5,9 +5,10 @@ from __future__ import annotations
 import click
 
 from modelfs.cli.output import json_option, note, print_json
+from modelfs.codecs import Compression
 from modelfs.errors import UsageError
 from modelfs.repository.keys import COMMITS, FORMAT_KEY
-from modelfs.repository.repository import Repository
+from modelfs.repository.repository import Format, Repository
 from modelfs.store.base import Store
 from modelfs.store.lease import Lease
 from modelfs.store.open import open_store
@@ -16,14 +17,21 @@ from modelfs.store.probe import probe_exclusive_put
 
 @click.command("init")
 @click.argument("store")
+@click.option(
+    "--compression",
+    type=click.Choice([level.value for level in Compression]),
+    default=Compression.BALANCED.value,
+    show_default=True,
+    help="What chunks are packed for: small takes the most time, fast hardly any.",
+)
 @click.option("--single-writer", is_flag=True, help="Accept a store that lets two writers create one object.")
 @json_option
-def command(store: str, single_writer: bool, as_json: bool) -> None:
+def command(store: str, compression: str, single_writer: bool, as_json: bool) -> None:
     """Make a store at STORE: a directory, or a URL such as s3://bucket/prefix.
 
     \b
     modelfs init /srv/models
-    modelfs init s3://checkpoints/team-a
+    modelfs init s3://checkpoints/team-a --compression small
     modelfs init sftp://me@nas/volume1/models
     """
     opened = open_store(store, create=True)
@@ -38,7 +46,7 @@ def command(store: str, single_writer: bool, as_json: bool) -> None:
         else:
             probe_exclusive_put(opened)
         try:
-            repo = Repository.create(opened)
+            repo = Repository.create(opened, Format(compression=Compression(compression)))
         finally:
             if lease is not None:
                 lease.release()

@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from modelfs.cli.output import note
+from modelfs.codecs import Compression
 from modelfs.errors import UsageError
 from modelfs.journal.admission import admit_writer
 from modelfs.repository.objects import Entry
@@ -35,6 +36,18 @@ def split_ref(location: str) -> tuple[str, str | None]:
 
 single_writer_option = click.option(
     "--single-writer", is_flag=True, help="Write to a store without exclusive creation, under a lease."
+)
+
+
+def _compression(context: click.Context, parameter: click.Parameter, value: str | None) -> Compression | None:
+    return None if value is None else Compression(value)
+
+
+compression_option = click.option(
+    "--compression",
+    type=click.Choice([level.value for level in Compression]),
+    callback=_compression,
+    help="What new chunks are packed for: small takes the most time. Default: what the store was made with.",
 )
 
 

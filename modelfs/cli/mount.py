@@ -10,7 +10,9 @@ from typing import Final
 import click
 
 from modelfs import config, limits
+from modelfs.cli.location import compression_option
 from modelfs.cli.output import note
+from modelfs.codecs import Compression
 from modelfs.config import MountOptions
 from modelfs.errors import UsageError
 from modelfs.fuse import daemon
@@ -58,6 +60,7 @@ def parse_size(text: str) -> int:
 @click.option("--uid", type=click.IntRange(min=0), help="Show all files as owned by this user.")
 @click.option("--gid", type=click.IntRange(min=0), help="Show all files as owned by this group.")
 @click.option("--umask", metavar="OCTAL", help="Take these bits from all modes shown.")
+@compression_option
 @click.option("--single-writer", is_flag=True, help="Write to a store without exclusive creation, under a lease.")
 @click.option("-o", "options", multiple=True, metavar="OPTION,…", help="Options as mount(8) writes them.")
 @click.option("--log-file", type=click.Path(path_type=Path), help="Log of a mount in the background.")
@@ -77,6 +80,7 @@ def command(
     uid: int | None,
     gid: int | None,
     umask: str | None,
+    compression: Compression | None,
     single_writer: bool,
     options: tuple[str, ...],
     log_file: Path | None,
@@ -108,6 +112,7 @@ def command(
         gid=gid if gid is not None else _number(given, "gid", 10),
         umask=_octal(umask) if umask is not None else _number(given, "umask", 8),
         single_writer=single_writer,
+        compression=compression.value if compression is not None else None,
         fuse_options=passed,
         log_file=log_file.expanduser().absolute() if log_file else None,
         debug=debug,

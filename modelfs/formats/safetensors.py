@@ -5,14 +5,13 @@ Format: https://github.com/huggingface/safetensors#format. Offsets in the header
 
 from __future__ import annotations
 
-import itertools
 from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
 from modelfs import limits
-from modelfs.formats.layout import Layout, NeedMore, Span
+from modelfs.formats.layout import Parser, Span, Want, layout
 
 _PREFIX: Final = 8
 _Count = Annotated[int, Meta(ge=0, le=limits.FILE_SIZE_MAX)]
@@ -28,29 +27,29 @@ _decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _tensor: Final = msgspec.json.Decoder(_Tensor)
 
 
-def detect(head: memoryview, size: int | None) -> Layout | NeedMore | None:
-    """The layout, what is needed to tell it, or None."""
-    if len(head) < _PREFIX + 1:
-        return NeedMore(_PREFIX + 1) if size is None or size > len(head) else None
-    length = int.from_bytes(head[:_PREFIX], "little")
-    if head[_PREFIX] != ord("{") or not 2 <= length <= limits.SAFETENSORS_HEADER_MAX:
-        return None
+def looks_like(head: bytes) -> bool:
+    """A header of sane length that begins as a JSON object."""
+    return head[_PREFIX : _PREFIX + 1] == b"{" and 2 <= _length(head) <= limits.SAFETENSORS_HEADER_MAX
+
+
+def parse(size: int | None) -> Parser:
+    """The whole layout as soon as the header is there."""
+    length = _length((yield Want(0, _PREFIX)))
+    header = yield Want(_PREFIX, length)
     data = _PREFIX + length
-    if size is not None and data > size:
-        return None
-    if len(head) < data:
-        return NeedMore(data)
-    spans = _spans(bytes(head[_PREFIX:data]), data)
+    spans = _spans(header, data) if len(header) == length else None
     if spans is None:
         return None
     end = max((span.offset + span.length for span in spans), default=data)
-    if size is not None and size != end:
-        return None
-    return Layout("safetensors", spans, end)
+    return layout("safetensors", spans, end) if size in (None, end) else None
 
 
-def _spans(header: bytes, data: int) -> tuple[Span, ...] | None:
-    """The tensors of a header in order of offset; None when it is no header or its tensors overlap."""
+def _length(head: bytes) -> int:
+    return int.from_bytes(head[:_PREFIX], "little")
+
+
+def _spans(header: bytes, data: int) -> list[Span] | None:
+    """The tensors of a header; None when it is no header."""
     found: list[Span] = []
     try:
         for name, raw in _decoder.decode(header).items():
@@ -63,7 +62,4 @@ def _spans(header: bytes, data: int) -> tuple[Span, ...] | None:
             found.append(Span(data + begin, end - begin, tensor.dtype, tensor.shape, name))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-    found.sort(key=lambda span: (span.offset, span.length))
-    if any(a.offset + a.length > b.offset for a, b in itertools.pairwise(found)):
-        return None
-    return tuple(found)
+    return found

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from modelfs.cache.cache import Cache
 from modelfs.chunking.params import ChunkParams
+from modelfs.codecs import Compression
 from modelfs.config import MountOptions, cache_directory, journal_directory
 from modelfs.errors import UnknownRefError
 from modelfs.journal.admission import admit_writer
@@ -55,6 +56,8 @@ def open_stack(options: MountOptions) -> Stack:
         store = open_store(options.store_url)
         opened.callback(store.close)
         repo = Repository.open(store)
+        if options.compression is not None:
+            repo.compression = Compression(options.compression)
         store_id = repo.format.id
         read_only = options.read_only or options.at is not None
         head = repo.resolve(options.at, options.branch) if options.at is not None else repo.head(options.branch)

@@ -43,10 +43,11 @@ class ChunkSource:
         self.cache = cache
         self.threads = trio.CapacityLimiter(limits.READ_THREADS)
         self._in_flight: dict[ChunkId, trio.Event] = {}
-        self._memory: OrderedDict[ChunkId, bytes | memoryview] = OrderedDict()
+        self._memory: OrderedDict[ChunkId, bytes | bytearray | memoryview] = OrderedDict()
         self._memory_bytes = 0
         self._fetches = 0
         self._fetched_bytes = 0
+        repo.use_local(cache.read_chunk)
 
     def open_file(self, manifest_id: ManifestId, manifest: Manifest) -> CacheFile | Uncached:
         """The cache's view of a manifest; reads go on without the cache when it fails. Blocking."""
@@ -56,7 +57,7 @@ class ChunkSource:
             log.warning("the cache is passed over: %s", error)
             return Uncached()
 
-    def in_memory(self, chunk: ChunkId) -> bytes | memoryview | None:
+    def in_memory(self, chunk: ChunkId) -> bytes | bytearray | memoryview | None:
         """A chunk that the disk cache could not take, if it is still held."""
         data = self._memory.get(chunk)
         if data is not None:
@@ -67,7 +68,9 @@ class ChunkSource:
         """True while the chunk is being fetched."""
         return chunk in self._in_flight
 
-    async def bring(self, file: CacheFile | Uncached, manifest: Manifest, index: int) -> Location | bytes | memoryview:
+    async def bring(
+        self, file: CacheFile | Uncached, manifest: Manifest, index: int
+    ) -> Location | bytes | bytearray | memoryview:
         """Make chunk ``index`` of ``manifest`` readable here: its place on local disk, or its bytes.
 
         Raises NotFoundError, CorruptError (both name the object) or what the store said after its retries.
@@ -103,7 +106,7 @@ class ChunkSource:
 
     def _load(
         self, file: CacheFile | Uncached, chunk: ChunkId, length: int, index: int
-    ) -> Location | bytes | memoryview:
+    ) -> Location | bytes | bytearray | memoryview:
         place = file.probe(index)
         if place is not None:
             return place
@@ -112,7 +115,7 @@ class ChunkSource:
         self._fetched_bytes += length
         return file.fill(index, plain) or plain
 
-    def _remember(self, chunk: ChunkId, data: bytes | memoryview) -> None:
+    def _remember(self, chunk: ChunkId, data: bytes | bytearray | memoryview) -> None:
         if chunk in self._memory:
             return
         self._memory[chunk] = data

@@ -12,7 +12,7 @@ from typing import Final
 
 from modelfs import limits
 from modelfs.ids import ID_LENGTH
-from modelfs.repository.objects import Commit, Entry, Extent, Kind, Manifest, PageRef, Tag
+from modelfs.repository.objects import Commit, Entry, Extent, Kind, Manifest, PageRef, Tag, TensorTable
 
 REF_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -99,6 +99,8 @@ def check_manifest(manifest: Manifest) -> None:
         total += _checked_length(extent)
     if total != manifest.size:
         raise ValueError(f"chunks of {total} bytes for a file of {manifest.size}")
+    if len(manifest.tensors) not in (0, ID_LENGTH):
+        raise ValueError(f"a tensor table id of {len(manifest.tensors)} bytes")
 
 
 def _checked_length(extent: Extent) -> int:
@@ -109,6 +111,17 @@ def _checked_length(extent: Extent) -> int:
     elif id_length:
         raise ValueError(f"a chunk id of {id_length} bytes")
     return length
+
+
+def check_tensors(table: TensorTable) -> None:
+    """Tensors in order that do not overlap."""
+    end = 0
+    for tensor in table.tensors:
+        if tensor.offset < end:
+            raise ValueError(f"the tensor {tensor.name[:80]!r} out of order or over another one")
+        end = tensor.offset + tensor.length
+    if end > limits.FILE_SIZE_MAX:
+        raise ValueError("tensors behind the largest end of a file")
 
 
 def check_commit(commit: Commit) -> None:

@@ -3,34 +3,76 @@
 `read` gives exactly the bytes that the id names, or an error that names the chunk. `write` uploads what the store
 does not have; a chunk that was seen damaged or missing is uploaded again, over what is there, whatever the store
 says about it. Used by the reader, the writer, fsck and the command line, from many threads.
+
+A chunk of a tensor that the store has in an earlier version may be stored as its differences to that one. What is
+built upon is always stored plain: a delta is only ever created where nothing is, and only after its base was seen to
+be plain; a plain chunk may replace anything, and nothing replaces a plain chunk by a delta.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from modelfs import codecs, limits
-from modelfs.errors import CorruptError, NotFoundError, UsageError
+from modelfs.codecs import Compression, DeltaHead, Element
+from modelfs.errors import AlreadyExistsError, CorruptError, NotFoundError, UsageError
 from modelfs.ids import ChunkId, digest
-from modelfs.repository.keys import chunk_key
+from modelfs.repository.keys import base_key, chunk_key
 from modelfs.repository.presence import Presence
 from modelfs.store.base import Buffer, Store
+
+# (id, length) -> the plain, verified bytes when this machine has them
+Local = Callable[[ChunkId, int], Buffer | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """What a writer knows of a chunk that is a piece of a tensor. ``earlier``: the same piece in earlier versions,
+    the likeliest first."""
+
+    element: Element | None
+    earlier: tuple[ChunkId, ...] = ()
 
 
 class Chunks:
     """Reads and writes the chunks of one store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, compression: Compression) -> None:
         self._store = store
         self._presence = Presence()
+        self._lock = threading.Lock()
+        self._heads: OrderedDict[ChunkId, DeltaHead | None] = OrderedDict()
+        self.compression = compression
+        self.local: Local = lambda chunk, length: None
 
-    def read(self, chunk: ChunkId, length: int) -> bytes | memoryview:
+    # -- reading ------------------------------------------------------------------------------------------------
+
+    def read(self, chunk: ChunkId, length: int) -> Buffer:
         """The ``length`` plain bytes of a chunk, verified."""
+
+        def read_base(base: bytes) -> Buffer:
+            return self._base(ChunkId(base), length)
+
+        return self._read(chunk, length, read_base)
+
+    def _base(self, base: ChunkId, length: int) -> Buffer:
+        found = self.local(base, length)
+        if found is not None:
+            return found
+        try:
+            return self._read(base, length, None)
+        except (NotFoundError, CorruptError) as error:
+            raise CorruptError(f"what it builds upon cannot be had: {error}") from error
+
+    def _read(self, chunk: ChunkId, length: int, read_base: Callable[[bytes], Buffer] | None) -> Buffer:
         key = chunk_key(chunk)
         if not 0 < length <= limits.CHUNK_LENGTH_MAX:
             raise CorruptError(f"chunk {chunk.hex()} is said to have {length} bytes", key)
         try:
-            plain = codecs.decode(self._store.get(key), length)
+            plain = codecs.decode(self._store.get(key), length, read_base)
             if digest(plain) != chunk:
                 raise CorruptError("its bytes do not match its id", key)
         except NotFoundError as error:
@@ -42,7 +84,9 @@ class Chunks:
         self._presence.confirm(chunk)
         return plain
 
-    def write(self, plain: Buffer) -> tuple[ChunkId, int]:
+    # -- writing ------------------------------------------------------------------------------------------------
+
+    def write(self, plain: Buffer, tensor: Tensor | None = None) -> tuple[ChunkId, int]:
         """Make sure that the store has these bytes: their id, and how many bytes were sent for it."""
         if not 0 < len(plain) <= limits.CHUNK_LENGTH_MAX:
             raise UsageError(f"a chunk of {len(plain)} bytes: 1 to {limits.CHUNK_LENGTH_MAX} fit the format")
@@ -50,14 +94,84 @@ class Chunks:
         if self._presence.known(chunk):
             return chunk, 0
         key = chunk_key(chunk)
-        # An empty object is no encoded chunk, so it is not believed either.
-        if not self._presence.doubtful(chunk) and self._store.size(key):
+        doubtful = self._presence.doubtful(chunk)
+        there = None if doubtful else self._store.size(key)
+        if there:  # an empty object is no encoded chunk, so it is not believed
             self._presence.vouch((chunk,))
             return chunk, 0
-        encoded = codecs.encode(plain)
+        encoded = codecs.encode(plain, tensor.element if tensor is not None else None, self.compression)
+        if tensor is not None and not doubtful and there is None:
+            sent = self._write_delta(chunk, plain, encoded, tensor)
+            if sent:
+                return chunk, sent
         self._store.put(key, encoded)
         self._presence.confirm(chunk)
+        self._remember(chunk, None)
         return chunk, len(encoded)
+
+    def _write_delta(self, chunk: ChunkId, plain: Buffer, encoded: bytes, tensor: Tensor) -> int:
+        """Store the chunk as a delta if that pays: the bytes sent, 0 when it does not."""
+        margin = limits.DELTA_MARGIN.get(self.compression.value)
+        if margin is None or tensor.element is None or len(plain) % tensor.element.width:
+            return 0
+        for earlier in tensor.earlier:
+            if earlier == chunk or (found := self._building_on(earlier, len(encoded))) is None:
+                continue
+            root, age, series = found
+            try:
+                base = self._base(root, len(plain))
+            except (NotFoundError, CorruptError):
+                continue
+            worth = int(len(encoded) * (1 - margin))
+            if len(base) != len(plain) or not codecs.delta_pays(plain, base, tensor.element, worth):
+                continue
+            delta = codecs.encode_delta(plain, base, DeltaHead(root, tensor.element, age, series))
+            # A series is as cheap as it gets while each version costs less than the versions so far did on average.
+            if len(delta) > min(worth, series // age):
+                return 0
+            # Collection must see that the base is needed before anything needs it.
+            self._store.put(base_key(root, chunk), b"delta\n")
+            try:
+                self._store.put_if_absent(chunk_key(chunk), delta)
+            except AlreadyExistsError:
+                self._presence.vouch((chunk,))
+            else:
+                self._presence.confirm(chunk)
+                self._remember(chunk, codecs.delta_head(delta))
+            return len(delta)
+        return 0
+
+    def _building_on(self, earlier: ChunkId, cost: int) -> tuple[ChunkId, int, int] | None:
+        """The plain chunk to build on, given an earlier version: it, how many versions there are since, and what the
+        series cost so far. None when the store does not have it."""
+        try:
+            head = self.head(earlier)
+            if head is None:
+                return earlier, 1, cost
+            root = ChunkId(head.base)
+            if self.head(root) is not None:
+                return None
+        except (NotFoundError, CorruptError):
+            return None
+        return root, head.age + 1, head.series
+
+    def head(self, chunk: ChunkId) -> DeltaHead | None:
+        """What a stored delta says of itself; None for a plain chunk. NotFoundError, CorruptError."""
+        with self._lock:
+            if chunk in self._heads:
+                self._heads.move_to_end(chunk)
+                return self._heads[chunk]
+        if self._presence.doubtful(chunk):
+            raise CorruptError(f"chunk {chunk.hex()} is not believed", chunk_key(chunk))
+        found = codecs.delta_head(self._store.get_range(chunk_key(chunk), 0, codecs.DELTA_HEAD_LENGTH))
+        self._remember(chunk, found)
+        return found
+
+    def _remember(self, chunk: ChunkId, head: DeltaHead | None) -> None:
+        with self._lock:
+            self._heads[chunk] = head
+            while len(self._heads) > limits.DELTA_HEADS:
+                self._heads.popitem(last=False)
 
     def vouch(self, chunks: Iterable[ChunkId]) -> None:
         """Chunks that a manifest reachable from a branch head refers to need not be asked for."""

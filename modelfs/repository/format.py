@@ -16,6 +16,7 @@ from msgspec import Meta
 
 from modelfs import limits
 from modelfs.chunking.params import ChunkParams
+from modelfs.codecs import Compression
 from modelfs.errors import (
     AlreadyExistsError,
     CorruptError,
@@ -35,10 +36,12 @@ _Length = Annotated[int, Meta(ge=1, le=limits.CHUNK_LENGTH_MAX)]
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """What a store says about itself. ``id`` is 32 random hex digits, ``created`` RFC 3339 in UTC."""
+    """What a store says about itself. ``id`` is 32 random hex digits, ``created`` RFC 3339 in UTC; ``compression`` is
+    what writers pack chunks for unless they are told otherwise, and means nothing to readers."""
 
     id: str = field(default_factory=lambda: secrets.token_hex(16))
     chunking: ChunkParams = field(default_factory=ChunkParams)
+    compression: Compression = Compression.BALANCED
     created: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     version: int = VERSION
     hash: str = HASH
@@ -57,6 +60,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
     hash: Literal["blake3-256"]
     chunking: _Chunking
+    compression: Compression
     created: Annotated[str, Meta(max_length=64)]
 
 
@@ -64,7 +68,7 @@ def write_format(store: Store, made: Format) -> None:
     """Write format.json. UsageError when there is a store already."""
     c = made.chunking
     chunking = _Chunking(c.min_size, c.avg_size, c.max_size, c.group_size)
-    data = msgspec.json.encode(_File("modelfs", 1, made.id, "blake3-256", chunking, made.created))
+    data = msgspec.json.encode(_File("modelfs", 1, made.id, "blake3-256", chunking, made.compression, made.created))
     try:
         store.put_if_absent(FORMAT_KEY, data)
     except AlreadyExistsError as error:
@@ -88,7 +92,8 @@ def read_format(store: Store) -> Format:
     c = found.chunking
     if not c.min_size <= c.avg_size <= c.max_size:
         raise CorruptError(f"{FORMAT_KEY} of {store.url} is damaged: chunk sizes out of order", FORMAT_KEY)
-    return Format(found.id, ChunkParams(c.min_size, c.avg_size, c.max_size, c.group_size), found.created)
+    params = ChunkParams(c.min_size, c.avg_size, c.max_size, c.group_size)
+    return Format(found.id, params, found.compression, found.created)
 
 
 def _check_known(store: Store, data: bytes) -> None:

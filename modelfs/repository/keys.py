@@ -17,6 +17,7 @@ from modelfs.repository.checks import REF_NAME
 FORMAT_KEY: Final = "format.json"
 COMMITS: Final = "commits/"
 TAGS: Final = "tags/"
+DELTAS: Final = "deltas/"
 
 _COMMIT: Final = re.compile(rf"commits/({REF_NAME.pattern})/([0-9]{{20}})")
 _TAG: Final = re.compile(rf"tags/({REF_NAME.pattern})")
@@ -25,6 +26,11 @@ _TAG: Final = re.compile(rf"tags/({REF_NAME.pattern})")
 def chunk_key(chunk: ChunkId) -> str:
     """Key of an encoded chunk."""
     return f"data/{chunk[:1].hex()}/{chunk[1:].hex()}"
+
+
+def base_key(base: ChunkId, delta: ChunkId) -> str:
+    """Key of the note that ``delta`` is stored as differences to ``base``, so that a listing tells what must stay."""
+    return f"{DELTAS}{base[:1].hex()}/{base[1:].hex()}-{delta.hex()}"
 
 
 def meta_key(meta_id: bytes) -> str:

@@ -50,10 +50,31 @@ class Extent(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 
 class Manifest(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The content of one version of a file: extents in order, their lengths sum to ``size``."""
+    """The content of one version of a file: extents in order, their lengths sum to ``size``.
+
+    ``tensors`` is the id of its `TensorTable`, b"" when the format of the file is unknown.
+    """
 
     size: _Size
     chunks: Annotated[tuple[Extent, ...], Meta(max_length=limits.MANIFEST_CHUNKS_MAX)]
+    tensors: Annotated[bytes, Meta(max_length=32)] = b""
+
+
+class TensorSpan(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A tensor of a file: ``length`` bytes at ``offset``. ``dtype`` as safetensors spells it, "" unknown."""
+
+    offset: _Size
+    length: _Positive
+    dtype: Annotated[str, Meta(max_length=16)]
+    shape: Annotated[tuple[_Size, ...], Meta(max_length=64)]
+    name: Annotated[str, Meta(max_length=limits.PATH_MAX)]
+
+
+class TensorTable(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """Where the tensors of a file of a known format lie: by offset, not overlapping. ``format``: "safetensors", …"""
+
+    format: Annotated[str, Meta(max_length=32)]
+    tensors: Annotated[tuple[TensorSpan, ...], Meta(max_length=limits.TENSOR_TABLE_MAX)]
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -17,7 +17,7 @@ from msgspec import Meta
 from modelfs import limits
 from modelfs.errors import UsageError
 from modelfs.repository import checks
-from modelfs.repository.objects import Commit, Entry, Manifest, PageRef, Tag
+from modelfs.repository.objects import Commit, Entry, Manifest, PageRef, Tag, TensorTable
 
 Item = Entry | PageRef
 T = TypeVar("T")
@@ -25,6 +25,7 @@ T = TypeVar("T")
 _Bounded = Meta(max_length=limits.TREE_PAGE_MAX)
 _encoder: Final = msgspec.msgpack.Encoder()
 _manifest: Final = msgspec.msgpack.Decoder(Manifest)
+_tensors: Final = msgspec.msgpack.Decoder(TensorTable)
 _commit: Final = msgspec.msgpack.Decoder(Commit)
 _tag: Final = msgspec.msgpack.Decoder(Tag)
 _leaf: Final = msgspec.msgpack.Decoder(tuple[int, Annotated[tuple[Entry, ...], _Bounded]])
@@ -41,6 +42,18 @@ def unpack_manifest(plain: bytes) -> Manifest:
     manifest = _decode(_manifest, plain)
     checks.check_manifest(manifest)
     return manifest
+
+
+def pack_tensors(table: TensorTable) -> bytes:
+    """Plain bytes of a tensor table."""
+    return _pack(table, unpack_tensors)
+
+
+def unpack_tensors(plain: bytes) -> TensorTable:
+    """A tensor table that obeys the format."""
+    table = _decode(_tensors, plain)
+    checks.check_tensors(table)
+    return table
 
 
 def pack_commit(commit: Commit) -> bytes:

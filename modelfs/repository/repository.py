@@ -13,10 +13,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from modelfs.chunking.params import ChunkParams
+from modelfs.codecs import Compression, DeltaHead
 from modelfs.errors import UsageError
+from modelfs.formats.layout import Layout
 from modelfs.ids import ChunkId, ManifestId, TreeId
-from modelfs.repository.chunks import Chunks
+from modelfs.repository.chunks import Chunks, Local, Tensor
 from modelfs.repository.commits import Commits
 from modelfs.repository.format import Format, read_format, write_format
 from modelfs.repository.keys import FORMAT_KEY
@@ -28,7 +29,7 @@ from modelfs.repository.refs import Refs
 from modelfs.repository.trees import Difference, Trees
 from modelfs.store.base import Buffer, Store
 
-__all__ = ["EMPTY_TREE", "MAIN", "CommitRecord", "Format", "Repository", "RepositoryStatistics"]
+__all__ = ["EMPTY_TREE", "MAIN", "CommitRecord", "Format", "Repository", "RepositoryStatistics", "Tensor"]
 
 MAIN: Final = "main"
 
@@ -48,7 +49,7 @@ class Repository:
     def __init__(self, store: Store, made: Format) -> None:
         self.store = store
         self.format = made
-        self._chunks = Chunks(store)
+        self._chunks = Chunks(store, made.compression)
         self._meta = MetaObjects(store)
         self._manifests = Manifests(self._meta)
         self._trees = Trees(self._meta)
@@ -57,12 +58,12 @@ class Repository:
         self._refs = Refs(store, self._commits)
 
     @classmethod
-    def create(cls, store: Store, chunking: ChunkParams | None = None) -> Repository:
+    def create(cls, store: Store, made: Format | None = None) -> Repository:
         """Make a store: an empty first commit of "main", then format.json, so that a store that opens is whole.
         UsageError when there is one already."""
         if store.size(FORMAT_KEY) is not None:
             raise UsageError(f"there is a modelfs store at {store.url} already")
-        made = Format() if chunking is None else Format(chunking=chunking)
+        made = made or Format()
         repo = cls(store, made)
         root = Entry(b"", Kind.DIRECTORY, 0o755, os.getuid(), os.getgid(), time.time_ns(), 0, EMPTY_TREE)
         # A creation that was cut short may have left its first commit. It is as good as ours while it is empty.
@@ -79,13 +80,31 @@ class Repository:
 
     # -- chunks and manifests -----------------------------------------------------------------------------------
 
-    def read_chunk(self, chunk: ChunkId, length: int) -> bytes | memoryview:
+    def read_chunk(self, chunk: ChunkId, length: int) -> Buffer:
         """The ``length`` plain bytes of a chunk, verified. NotFoundError and CorruptError name it."""
         return self._chunks.read(chunk, length)
 
-    def write_chunk(self, plain: Buffer) -> tuple[ChunkId, int]:
-        """Make sure that the store has these bytes: their id, and the bytes sent for it (0: it had them)."""
-        return self._chunks.write(plain)
+    def write_chunk(self, plain: Buffer, tensor: Tensor | None = None) -> tuple[ChunkId, int]:
+        """Make sure that the store has these bytes: their id, and the bytes sent for it (0: it had them).
+        ``tensor``: what is known of them when they are a piece of one."""
+        return self._chunks.write(plain, tensor)
+
+    def delta_head(self, chunk: ChunkId) -> DeltaHead | None:
+        """What a chunk that is stored as a delta says of itself; None for others. NotFoundError, CorruptError."""
+        return self._chunks.head(chunk)
+
+    @property
+    def compression(self) -> Compression:
+        """What new chunks are packed for: the store's own choice until it is set."""
+        return self._chunks.compression
+
+    @compression.setter
+    def compression(self, chosen: Compression) -> None:
+        self._chunks.compression = chosen
+
+    def use_local(self, local: Local) -> None:
+        """Where to look for the bases of deltas before the store is asked."""
+        self._chunks.local = local
 
     def known(self, chunks: Iterable[ChunkId]) -> None:
         """Chunks of a manifest that a branch head reaches: in the store, unless seen damaged or missing here."""
@@ -98,6 +117,14 @@ class Repository:
     def write_manifest(self, manifest: Manifest) -> ManifestId:
         """Store a manifest."""
         return self._manifests.write(manifest)
+
+    def read_layout(self, manifest: Manifest) -> Layout | None:
+        """Where the tensors of a file lie, as its writer found out; None when it did not."""
+        return self._manifests.read_layout(manifest)
+
+    def write_layout(self, layout: Layout) -> bytes:
+        """Store where the tensors of a file lie: what its manifest says in ``tensors``."""
+        return self._manifests.write_layout(layout)
 
     # -- directories --------------------------------------------------------------------------------------------
 

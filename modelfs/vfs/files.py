@@ -24,8 +24,9 @@ from modelfs.ids import ManifestId
 from modelfs.reader.file import FileReader
 from modelfs.reader.prefetch import Window
 from modelfs.reader.source import ChunkSource
-from modelfs.repository.objects import Kind, Manifest
+from modelfs.repository.objects import Entry, Kind, Manifest
 from modelfs.vfs.nodes import Changes, FileNode, path_of
+from modelfs.writer.bases import BASE_ATTRIBUTE, Origin, resolve_named
 from modelfs.writer.staging import ReadBase, StagedFile
 from modelfs.writer.uploader import Finished, Uploader
 
@@ -42,11 +43,14 @@ class Files:
         stage_dir: Path,
         nursery: trio.Nursery,
         on_finished: Callable[[FileNode], None],
+        newest: Callable[[], Entry],
         must_keep: Callable[[Path], bool] = lambda path: False,
     ) -> None:
-        """``on_finished`` is called in the instant in which a node has a new finished version; ``must_keep`` says
-        which local files of staged changes the journal still speaks of."""
+        """``on_finished`` is called in the instant in which a node has a new finished version; ``newest`` gives the
+        root of the newest known commit; ``must_keep`` says which local files of staged changes the journal still
+        speaks of."""
         self._on_finished = on_finished
+        self._newest = newest
         self._must_keep = must_keep
         self._source = source
         self._uploader = uploader
@@ -146,9 +150,10 @@ class Files:
             if node.state is None:  # nobody else began meanwhile
                 manifest = reader.manifest if reader is not None else None
                 staged = StagedFile(self._stage_dir / uuid.uuid4().hex, manifest, inline)
-                node.state = self._changes(staged, reader)
+                node.state = self._changes(node, staged, reader)
         if discard and node.state.staged.size:
             node.state.staged.truncate(0)
+            node.state.begin_again()
         return node.state.staged
 
     async def _unsealed(self, node: FileNode) -> None:
@@ -162,8 +167,17 @@ class Files:
             async with self._using(node.state) as state:
                 await trio.to_thread.run_sync(state.staged.sync, limiter=self._io)
 
-    def _changes(self, staged: StagedFile, base: FileReader | None) -> Changes:
-        return Changes(staged, self._base_of(base), base=base.retain() if base is not None else None)
+    def _changes(self, node: FileNode, staged: StagedFile, base: FileReader | None) -> Changes:
+        retained = base.retain() if base is not None else None
+        return Changes(staged, self._base_of(base), origin=partial(self._origin, node), base=retained)
+
+    def _origin(self, node: FileNode) -> Origin:
+        """Where a file is being written, and what its attributes or its directory's name as its earlier version."""
+        path = path_of(node)
+        named = node.xattrs.get(BASE_ATTRIBUTE)
+        if named is None and node.parent is not None:
+            named = node.parent.xattrs.get(BASE_ATTRIBUTE)
+        return Origin(self._newest(), path, () if named is None else resolve_named(path, named))
 
     def _base_of(self, reader: FileReader | None) -> ReadBase:
         """How a worker thread reads the version under staged changes."""
@@ -180,7 +194,7 @@ class Files:
         """Go on with a staged file that an earlier mount closed and did not upload. OSError when it is missing."""
         reader = await self.reader(node)
         staged = StagedFile.reopen(path, reader.manifest if reader is not None else None, size, base_limit, present)
-        node.state = self._changes(staged, reader)
+        node.state = self._changes(node, staged, reader)
         node.modified = node.written = True
 
     async def write(self, node: FileNode, offset: int, data: bytes) -> int:

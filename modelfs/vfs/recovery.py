@@ -45,7 +45,9 @@ async def recover(session: Session, source: ChunkSource, uploader: Uploader, bra
     async with together() as nursery:
         names = Namespace(source.repo, base.commit.root, lambda node: None)
         # What the journal speaks of stays until its session is closed, so a replay that fails can be tried again.
-        files = Files(source, uploader, session.stage, nursery, names.changed, lambda path: True)
+        files = Files(
+            source, uploader, session.stage, nursery, names.changed, lambda: base.commit.root, lambda path: True
+        )
         committer = Committer(source.repo, branch, base, names, lambda found: None)
         for change in changes:
             await _replay(names, files, change, session.stage)

@@ -85,8 +85,16 @@ class Vfs:
     ) -> None:
         self.options = options
         self.names = Namespace(source.repo, head.commit.root, self._detached)
-        self.files = Files(source, uploader, stage_dir, nursery, self._finished, self._journaled)
         self.committer = Committer(source.repo, options.branch, head, self.names, notify)
+        self.files = Files(
+            source,
+            uploader,
+            stage_dir,
+            nursery,
+            self._finished,
+            lambda: self.committer.head.commit.root,
+            self._journaled,
+        )
         self.uploader = uploader
         self.source = source
         self.journal: Journal | None = None

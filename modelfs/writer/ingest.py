@@ -17,10 +17,11 @@ from modelfs import limits
 from modelfs.chunking.cutter import Cutter
 from modelfs.chunking.zeros import is_zero
 from modelfs.errors import UsageError
-from modelfs.formats.detect import NeedMore, detect
-from modelfs.formats.layout import Layout
+from modelfs.formats import detect
+from modelfs.formats.layout import read_all
 from modelfs.repository.objects import Extent, Kind, Manifest
-from modelfs.repository.repository import Repository
+from modelfs.repository.repository import Repository, Tensor
+from modelfs.writer.bases import Bases, Earlier, Origin
 
 Progress = Callable[[int], None]  # called with the number of plain bytes that are done
 
@@ -41,6 +42,7 @@ class Ingest:
     def __init__(self, repo: Repository) -> None:
         self._repo = repo
         self._window = 2 * repo.format.chunking.max_size
+        self._bases = Bases(repo)
         self._pool = ThreadPoolExecutor(limits.UPLOAD_THREADS, "put")
 
     def __enter__(self) -> Ingest:
@@ -49,20 +51,28 @@ class Ingest:
     def __exit__(self, *exc: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def file(self, path: Path, progress: Progress) -> Ingested:
-        """Bring one regular file into the store. OSError when it cannot be read, UsageError when it changes."""
+    def file(self, path: Path, progress: Progress, origin: Origin | None = None) -> Ingested:
+        """Bring one regular file into the store. ``origin``: where it goes, which tells what it is a new version of.
+        OSError when it cannot be read, UsageError when it changes."""
         with path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if size <= limits.INLINE_MAX:
                 data = os.pread(file.fileno(), size, 0)
                 progress(len(data))
                 return Ingested(Kind.INLINE, data, len(data), 0)
-            extents, sent = self._chunks(file.fileno(), path, size, progress)
-        manifest = Manifest(size, tuple(extents))
+            fd = file.fileno()
+            layout = read_all(detect.parse(size), lambda offset, length: os.pread(fd, length, offset))
+            earlier = self._bases.earlier(layout, origin, None) if layout is not None else None
+            cutter = Cutter(self._repo.format.chunking, layout)
+            extents, sent = self._chunks(fd, path, size, cutter, earlier, progress)
+        tensors = self._repo.write_layout(layout) if layout is not None else b""
+        manifest = Manifest(size, tuple(extents), tensors)
+        self._bases.written(layout, manifest)
         return Ingested(Kind.FILE, self._repo.write_manifest(manifest), size, sent)
 
-    def _chunks(self, fd: int, path: Path, size: int, progress: Progress) -> tuple[list[Extent], int]:
-        cutter = Cutter(self._repo.format.chunking, _layout(fd, size))
+    def _chunks(
+        self, fd: int, path: Path, size: int, cutter: Cutter, earlier: Earlier | None, progress: Progress
+    ) -> tuple[list[Extent], int]:
         waiting: deque[Future[tuple[Extent, int]]] = deque()
         extents: list[Extent] = []
         sent = 0
@@ -84,7 +94,8 @@ class Ingest:
                 raise UsageError(f"{path} became shorter while it was read")
             at = 0
             for length in cutter.cut(window, position, position + len(window) == size):
-                waiting.append(self._pool.submit(self._one, window[at : at + length]))
+                tensor = earlier.tensor(position + at, length) if earlier is not None else None
+                waiting.append(self._pool.submit(self._one, window[at : at + length], tensor))
                 at += length
                 while len(waiting) > 2 * limits.UPLOAD_THREADS:
                     take()
@@ -93,20 +104,8 @@ class Ingest:
             take()
         return extents, sent
 
-    def _one(self, piece: memoryview) -> tuple[Extent, int]:
+    def _one(self, piece: memoryview, tensor: Tensor | None) -> tuple[Extent, int]:
         if is_zero(piece):
             return Extent(b"", len(piece)), 0
-        chunk, sent = self._repo.write_chunk(piece)
+        chunk, sent = self._repo.write_chunk(piece, tensor)
         return Extent(chunk, len(piece)), sent
-
-
-def _layout(fd: int, size: int) -> Layout | None:
-    wanted = limits.DETECT_HEAD
-    while True:
-        head = os.pread(fd, wanted, 0)
-        found = detect(head, size)
-        if not isinstance(found, NeedMore):
-            return found
-        if found.bytes_wanted <= len(head) or len(head) < wanted:
-            return None
-        wanted = found.bytes_wanted

@@ -157,9 +157,9 @@ class StagedFile:
         if claim in self._claims:
             self._claims.remove(claim)
 
-    def drop_all_cuts(self) -> None:
-        """Forget every piece, so that the whole content is cut again (its layout turned out different)."""
-        self._cuts = _Cuts()
+    def drop_cuts_from(self, offset: int) -> None:
+        """Forget every piece that reaches behind ``offset``, to be cut again (the layout turned out different)."""
+        self._drop_cuts(offset, max(self.size, offset))
 
     def gaps(self, absorb_below: int = 0) -> list[tuple[int, int]]:
         """Uncut ranges of ``[0, size)``; a piece shorter than ``absorb_below`` beside one joins it."""
@@ -190,8 +190,8 @@ class StagedFile:
         i = bisect_left(self._cuts.starts, offset) - 1
         return self._cuts.starts[i] + self._cuts.extents[i].length if i >= 0 else 0
 
-    def manifest(self) -> Manifest:
-        """The manifest of the current content. ValueError while something is uncut."""
+    def manifest(self, tensors: bytes = b"") -> Manifest:
+        """The manifest of the current content, with the id of its tensor table. ValueError while something is uncut."""
         if self.gaps():
             raise ValueError("the file has parts that are not cut into chunks")
         merged: list[Extent] = []
@@ -200,7 +200,7 @@ class StagedFile:
                 merged[-1] = Extent(b"", merged[-1].length + extent.length)
             else:
                 merged.append(extent)
-        return Manifest(self.size, tuple(merged))
+        return Manifest(self.size, tuple(merged), tensors)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -220,6 +220,20 @@ class StagedFile:
     def whole(self) -> bool:
         """True when every byte lies in the local file or is a zero that never was base data."""
         return all(where != "base" for _, _, where in self.pieces(0, self.size))
+
+    def snapshot(self, read_base: ReadBase) -> Callable[[int, int], bytes]:
+        """``read(offset, length)`` of the content as it is laid out now, for one worker thread."""
+        plan = list(self.pieces(0, self.size))
+        starts = [start for start, _, _ in plan]
+
+        def read(offset: int, length: int) -> bytes:
+            end = min(offset + length, plan[-1][1]) if plan else 0
+            if offset >= end:
+                return b""
+            wanted = plan[bisect_right(starts, offset) - 1 : bisect_left(starts, end)]
+            return bytes(self.read([(max(a, offset), min(b, end), where) for a, b, where in wanted], read_base))
+
+        return read
 
     def read(self, plan: list[tuple[int, int, str]], read_base: ReadBase) -> bytearray:
         """Bytes of a list of consecutive `pieces`; blocking."""

@@ -8,8 +8,10 @@ a tree entry holds. Chunking, hashing, encoding and the store run in worker thre
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
 import trio
 
 from modelfs import limits
@@ -17,10 +19,11 @@ from modelfs.chunking.cutter import Cutter
 from modelfs.chunking.params import ChunkParams
 from modelfs.chunking.zeros import is_zero
 from modelfs.concurrency import together
-from modelfs.formats.detect import NeedMore, detect
-from modelfs.formats.layout import Layout
+from modelfs.formats import detect
+from modelfs.formats.layout import Growing, Layout, read_all
 from modelfs.repository.objects import Extent, Kind, Manifest
-from modelfs.repository.repository import Repository
+from modelfs.repository.repository import Repository, Tensor
+from modelfs.writer.bases import Bases, Earlier, Origin
 from modelfs.writer.staging import ReadBase, StagedFile
 
 
@@ -45,6 +48,7 @@ class Uploader:
         self._jobs = trio.CapacityLimiter(limits.CUT_JOBS)
         self._threads = trio.CapacityLimiter(limits.UPLOAD_THREADS)
         self._io = trio.CapacityLimiter(limits.LOCAL_IO_THREADS)
+        self._bases = Bases(repo)
         self._active = 0
 
     def active(self) -> int:
@@ -61,11 +65,10 @@ class Uploader:
     async def advance(self, work: UploadState, start: int, end: int) -> None:
         """Cut ``[start, end)`` as far as more bytes would not change it, and upload the pieces."""
         async with work.cutting:
-            if not work.layout_known:
-                layout = await self._detect(work, None)
-                if isinstance(layout, NeedMore):
-                    return
-                work.layout, work.layout_known = layout, True
+            await self._follow(work)
+            if not work.following.told:
+                return
+            await self._take_layout(work, work.following.layout)
             # Another call may have come first, or a write may have thrown pieces away.
             start = max(start, work.staged.cut_end_before(end))
             if work.staged.present.covers(start, end):
@@ -82,12 +85,9 @@ class Uploader:
         if staged.size <= limits.INLINE_MAX:
             data = await self._read(work, 0, staged.size)
             return Finished(Kind.INLINE, bytes(data), len(data), None, generation)
-        layout = await self._detect(work, staged.size)
-        if isinstance(layout, NeedMore):
-            layout = None
-        if work.layout_known and layout != work.layout:
-            staged.drop_all_cuts()
-        work.layout, work.layout_known = layout, True
+        whole = staged.snapshot(work.read_base)
+        layout = await trio.to_thread.run_sync(read_all, detect.parse(staged.size), whole, limiter=self._threads)
+        await self._take_layout(work, layout)
         for _ in range(limits.FINISH_ROUNDS):
             generation = staged.generation
             gaps = staged.gaps(absorb_below=self._params.min_size)
@@ -98,19 +98,37 @@ class Uploader:
         else:
             raise BlockingIOError("the file is being written faster than it can be cut")
         manifest = staged.manifest()
-        content = await trio.to_thread.run_sync(self._repo.write_manifest, manifest, limiter=self._threads)
+
+        def store() -> tuple[Manifest, bytes]:
+            tensors = self._repo.write_layout(layout) if layout is not None and layout.size == manifest.size else b""
+            described = msgspec.structs.replace(manifest, tensors=tensors)
+            self._bases.written(layout, described)
+            return described, self._repo.write_manifest(described)
+
+        manifest, content = await trio.to_thread.run_sync(store, limiter=self._threads)
         return Finished(Kind.FILE, content, manifest.size, manifest, generation)
 
-    async def _detect(self, work: UploadState, size: int | None) -> Layout | NeedMore | None:
-        wanted = limits.DETECT_HEAD
-        while True:
-            if size is None and not work.staged.present.covers(0, wanted):
-                return NeedMore(wanted)
-            head = await self._read(work, 0, min(wanted, work.staged.size))
-            found = detect(head, size)
-            if not isinstance(found, NeedMore) or found.bytes_wanted <= len(head) or len(head) < wanted:
-                return found
-            wanted = found.bytes_wanted
+    async def _follow(self, work: UploadState) -> None:
+        """Let the format's parser see what has been written since."""
+        following = work.following
+        while (want := following.want) and work.staged.present.covers(want.offset, want.offset + want.length):
+            following.feed(bytes(await self._read(work, want.offset, want.offset + want.length)))
+
+    async def _take_layout(self, work: UploadState, layout: Layout | None) -> None:
+        """Cut by ``layout`` from now on; pieces that it would have cut otherwise are cut again."""
+        cutter = Cutter(self._params, layout)
+        if work.cutter is not None:
+            work.staged.drop_cuts_from(work.cutter.agrees_until(cutter))
+        work.cutter = cutter
+        if layout is None:
+            work.earlier = None
+        elif work.earlier is None:
+            origin = work.origin() if work.origin is not None else None
+            work.earlier = await trio.to_thread.run_sync(
+                self._bases.earlier, layout, origin, work.staged.base, limiter=self._threads
+            )
+        else:
+            work.earlier.take(layout)
 
     async def _read(self, work: UploadState, start: int, end: int) -> bytearray:
         plan = list(work.staged.pieces(start, end))
@@ -119,13 +137,13 @@ class Uploader:
         return await trio.to_thread.run_sync(work.staged.read, plan, work.read_base, limiter=self._io)
 
     async def _cut(self, work: UploadState, start: int, end: int, *, at_end: bool) -> None:
-        cutter = Cutter(self._params, work.layout)
-        staged = work.staged
+        staged, cutter = work.staged, work.cutter
+        assert cutter is not None
         self._active += 1
         try:
             async with self._jobs:
                 pos = start
-                while pos < end:
+                while pos < end and (at_end or cutter.knows(pos)):
                     stop = min(pos + self._window, end)
                     if at_end and (skipped := self._hole(staged, pos, end)):
                         claim = staged.claim(pos, skipped)
@@ -144,7 +162,8 @@ class Uploader:
                         async with together() as nursery:
                             at = 0
                             for i, n in enumerate(lengths):
-                                nursery.start_soon(self._upload, window[at : at + n], extents, i)
+                                tensor = work.earlier.tensor(pos + at, n) if work.earlier is not None else None
+                                nursery.start_soon(self._upload, window[at : at + n], tensor, extents, i)
                                 at += n
                         claim.end = pos + sum(lengths)
                         if not lengths or not staged.settle(claim, extents):
@@ -161,11 +180,11 @@ class Uploader:
             return b if a == pos and where == "zero" and b - a >= self._params.max_size else 0
         return 0
 
-    async def _upload(self, piece: memoryview, extents: list[Extent], i: int) -> None:
+    async def _upload(self, piece: memoryview, tensor: Tensor | None, extents: list[Extent], i: int) -> None:
         def work() -> Extent:
             if is_zero(piece):
                 return Extent(b"", len(piece))
-            return Extent(self._repo.write_chunk(piece)[0], len(piece))
+            return Extent(self._repo.write_chunk(piece, tensor)[0], len(piece))
 
         extents[i] = await trio.to_thread.run_sync(work, limiter=self._threads)
 
@@ -176,7 +195,13 @@ class UploadState:
 
     staged: StagedFile
     read_base: ReadBase
-    layout: Layout | None = None
-    layout_known: bool = False
+    origin: Callable[[], Origin] | None = None  # where it is written; asked once, when its first chunks are cut
+    following: Growing = field(default_factory=lambda: Growing(detect.parse(None)))  # the format, while it grows
+    cutter: Cutter | None = None  # what the pieces so far were cut by
+    earlier: Earlier | None = None
     busy: bool = False  # an `advance` is under way
     cutting: trio.Lock = field(default_factory=trio.Lock)  # two cuts of the same bytes would be recorded twice
+
+    def begin_again(self) -> None:
+        """The content was thrown away: what is written from now on may be of another format."""
+        self.following = Growing(detect.parse(None))

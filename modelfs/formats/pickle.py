@@ -1,0 +1,272 @@
+"""What a PyTorch pickle says about its storages, without running it.
+
+`pickletools` names the opcodes; this walks them on a stack of inert values. Nothing is imported, called or built, so
+a hostile pickle can at worst be not understood. Persistent ids of torch.save are the tuples
+``("storage", <storage class>, <key>, <location>, <number of elements>)``
+(https://github.com/pytorch/pytorch/blob/main/torch/serialization.py, ``persistent_id``).
+"""
+
+from __future__ import annotations
+
+import math
+import pickletools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from modelfs import limits
+
+_DTYPES: Final = {
+    "DoubleStorage": ("F64", 8),
+    "FloatStorage": ("F32", 4),
+    "HalfStorage": ("F16", 2),
+    "BFloat16Storage": ("BF16", 2),
+    "LongStorage": ("I64", 8),
+    "IntStorage": ("I32", 4),
+    "ShortStorage": ("I16", 2),
+    "CharStorage": ("I8", 1),
+    "ByteStorage": ("U8", 1),
+    "BoolStorage": ("BOOL", 1),
+    "ComplexFloatStorage": ("C64", 8),
+    "ComplexDoubleStorage": ("C128", 16),
+    "UntypedStorage": ("U8", 1),
+}
+_NAMES_DEPTH: Final = 64
+
+
+@dataclass(slots=True)
+class Storage:
+    """A storage of a PyTorch file: ``length`` bytes. ``name`` and ``shape``: of the first tensor that lies in it."""
+
+    key: str
+    dtype: str
+    length: int
+    count: int
+    name: str = ""
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class _Global:
+    name: str
+
+
+@dataclass(slots=True)
+class _Call:
+    """Something that unpickling would call. ``state``: what BUILD would give it."""
+
+    function: object
+    arguments: object
+    state: object = None
+
+
+@dataclass(slots=True)
+class _Tensor:
+    storage: Storage
+    shape: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Pairs:
+    """A dict, its keys being whatever they are."""
+
+    items: list[tuple[object, object]]
+
+
+class _NotUnderstoodError(ValueError):
+    pass
+
+
+_MARK: Final = object()
+
+
+def read(data: bytes) -> tuple[int, dict[str, Storage]] | None:
+    """Length of the pickle that ``data`` starts with, and its storages by key. None when that makes no sense, or
+    when ``data`` ends before the pickle does."""
+    machine = _Machine()
+    try:
+        for count, (opcode, argument, position) in enumerate(pickletools.genops(data)):
+            if count > limits.PICKLE_OPS_MAX:
+                return None
+            if opcode.name == "STOP":
+                machine.name_storages()
+                return (position or 0) + 1, machine.storages
+            machine.step(opcode.name, argument)
+    except (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError, MemoryError):
+        return None
+    return None
+
+
+class _Machine:
+    """The pickle machine with inert values."""
+
+    def __init__(self) -> None:
+        self.storages: dict[str, Storage] = {}
+        self._stack: list[object] = []
+        self._memo: dict[int, object] = {}
+
+    def step(self, name: str, argument: object) -> None:
+        """One opcode. An exception when it makes no sense here."""
+        if name in _PUSHED:
+            self._stack.append(argument)
+        elif name in _CONSTANTS:
+            self._stack.append(_CONSTANTS[name]())
+        elif name in ("BINPUT", "LONG_BINPUT", "PUT"):
+            assert isinstance(argument, int)
+            self._memo[argument] = self._stack[-1]
+        elif name == "MEMOIZE":
+            self._memo[len(self._memo)] = self._stack[-1]
+        elif name in ("BINGET", "LONG_BINGET", "GET"):
+            assert isinstance(argument, int)
+            self._stack.append(self._memo[argument])
+        elif name not in ("PROTO", "FRAME"):
+            operation = _OPERATIONS.get(name)
+            if operation is None:
+                raise _NotUnderstoodError(name)
+            operation(self, argument)
+
+    # -- operations ---------------------------------------------------------------------------------------------
+
+    def _pop(self, count: int) -> list[object]:
+        if len(self._stack) < count:
+            raise _NotUnderstoodError("the stack is empty")
+        found = self._stack[len(self._stack) - count :]
+        del self._stack[len(self._stack) - count :]
+        return found
+
+    def _to_mark(self) -> list[object]:
+        found: list[object] = []
+        while (value := self._stack.pop()) is not _MARK:
+            found.append(value)
+        found.reverse()
+        return found
+
+    def _tuple(self, count: int) -> None:
+        self._stack.append(tuple(self._pop(count)))
+
+    def _extend(self, values: list[object]) -> None:
+        target = self._stack[-1]
+        if isinstance(target, list):
+            target.extend(values)
+
+    def _set(self, values: list[object]) -> None:
+        target = self._stack[-1]
+        if isinstance(target, _Call) and _named(target.function, "collections OrderedDict"):
+            # torch saves state dicts so; what they hold is what counts
+            target.arguments = target.arguments if isinstance(target.arguments, _Pairs) else _Pairs([])
+            target = target.arguments
+        if isinstance(target, _Pairs):
+            target.items.extend(zip(values[::2], values[1::2], strict=False))
+
+    def _reduce(self) -> None:
+        function, arguments = self._pop(2)
+        tensor = self._rebuilt(function, arguments)
+        self._stack.append(tensor if tensor is not None else _Call(function, arguments))
+
+    def _rebuilt(self, function: object, arguments: object) -> object | None:
+        """The tensor that a call to one of torch's rebuilding functions stands for."""
+        if not isinstance(function, _Global) or not isinstance(arguments, tuple) or not arguments:
+            return None
+        if function.name.startswith("torch._utils _rebuild_parameter") and isinstance(arguments[0], _Tensor):
+            return arguments[0]
+        if not function.name.startswith("torch._utils _rebuild_tensor") or not isinstance(arguments[0], Storage):
+            return None
+        shape = arguments[2] if len(arguments) > 2 else ()
+        storage = arguments[0]
+        if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
+            return None
+        return _Tensor(storage, shape)
+
+    def _build(self) -> None:
+        (state,) = self._pop(1)
+        target = self._stack[-1]
+        if isinstance(target, _Call):
+            target.state = state
+
+    def _persistent(self) -> None:
+        (pid,) = self._pop(1)
+        match pid:
+            case ("storage", _Global(name), str(key), _, int(count), *_) if count >= 0:
+                dtype, width = _DTYPES.get(name.rpartition(" ")[2], ("", 0))
+                if not width:
+                    raise _NotUnderstoodError(name)
+                storage = self.storages.setdefault(key, Storage(key, dtype, count * width, count))
+                self._stack.append(storage)
+            case _:
+                raise _NotUnderstoodError("a persistent id of another program")
+
+    # -- names --------------------------------------------------------------------------------------------------
+
+    def name_storages(self) -> None:
+        """Give each storage the path of the first tensor that lies in it."""
+        waiting: list[tuple[str, object, int]] = [("", self._stack[-1], 0)]
+        seen: set[int] = set()
+        while waiting:
+            path, value, depth = waiting.pop()
+            if isinstance(value, _Tensor):
+                storage = value.storage
+                if not storage.name:
+                    storage.name = path or storage.key
+                    whole = math.prod(value.shape) == storage.count
+                    storage.shape = value.shape if whole else (storage.count,)
+                continue
+            if depth > _NAMES_DEPTH or id(value) in seen or not isinstance(value, (list, tuple, _Pairs, _Call)):
+                continue
+            seen.add(id(value))
+            below = [(f"{path}.{key}" if path else key, item, depth + 1) for key, item in _members(value)]
+            waiting.extend(reversed(below))
+        for storage in self.storages.values():
+            if not storage.name:
+                storage.name, storage.shape = storage.key, (storage.count,)
+
+
+def _named(value: object, name: str) -> bool:
+    return isinstance(value, _Global) and value.name == name
+
+
+def _members(value: object) -> Iterable[tuple[str, object]]:
+    if isinstance(value, _Pairs):
+        return [(str(key), item) for key, item in value.items if isinstance(key, (str, int))]
+    if isinstance(value, _Call):
+        # an object's parts have no names of their own worth showing
+        return [member for part in (value.arguments, value.state) for member in _members(part)]
+    return [(str(i), item) for i, item in enumerate(value)] if isinstance(value, (list, tuple)) else []
+
+
+_NUMBERS: Final = ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT")
+_TEXTS: Final = ("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8")
+_BYTES: Final = ("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8")
+_PUSHED: Final = frozenset((*_NUMBERS, *_TEXTS, *_BYTES))
+_CONSTANTS: Final[dict[str, Callable[[], object]]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_DICT": lambda: _Pairs([]),
+    "EMPTY_SET": list,
+    "MARK": lambda: _MARK,
+}
+_OPERATIONS: Final[dict[str, Callable[[_Machine, object], object]]] = {
+    "POP": lambda m, _: m._stack.pop(),
+    "POP_MARK": lambda m, _: m._to_mark(),
+    "DUP": lambda m, _: m._stack.append(m._stack[-1]),
+    "TUPLE": lambda m, _: m._stack.append(tuple(m._to_mark())),
+    "TUPLE1": lambda m, _: m._tuple(1),
+    "TUPLE2": lambda m, _: m._tuple(2),
+    "TUPLE3": lambda m, _: m._tuple(3),
+    "LIST": lambda m, _: m._stack.append(m._to_mark()),
+    "FROZENSET": lambda m, _: m._stack.append(m._to_mark()),
+    "DICT": lambda m, _: m._stack.append(_Pairs(list(zip(*[iter(m._to_mark())] * 2, strict=False)))),
+    "APPEND": lambda m, _: m._extend(m._pop(1)),
+    "APPENDS": lambda m, _: m._extend(m._to_mark()),
+    "ADDITEMS": lambda m, _: m._extend(m._to_mark()),
+    "SETITEM": lambda m, _: m._set(m._pop(2)),
+    "SETITEMS": lambda m, _: m._set(m._to_mark()),
+    "GLOBAL": lambda m, argument: m._stack.append(_Global(str(argument))),
+    "STACK_GLOBAL": lambda m, _: m._stack.append(_Global(" ".join(map(str, m._pop(2))))),
+    "REDUCE": lambda m, _: m._reduce(),
+    "NEWOBJ": lambda m, _: m._reduce(),
+    "BUILD": lambda m, _: m._build(),
+    "BINPERSID": lambda m, _: m._persistent(),
+}
