@@ -5,10 +5,10 @@ BIN := .venv/bin
 READY := .venv/.ready
 TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
 
-.PHONY: help deps venv demo test lint bench clean lock
+.PHONY: help deps venv demo test lint bench bench-size clean lock
 
 help: ## print this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
 
 deps:
 	@tools/install-deps.sh
@@ -39,6 +39,11 @@ test: venv lint ## lint, then all tests: units, stores, real mounts, faults, fra
 
 bench: venv ## measure against the alternatives, side by side in one run
 	$(BIN)/python -m benchmarks
+
+bench-size: venv ## how small series of checkpoints become, beside restic, borg, casync and hf-xet
+	@tools/install-deps.sh bench
+	$(BIN)/python -m benchmarks.codecs
+	$(BIN)/python -m benchmarks.size
 
 clean: ## remove .venv and caches; stores, mounts and their data stay
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist

@@ -2,6 +2,7 @@
 # Installs the Debian packages that modelfs needs and that are missing; quick when nothing is.
 #   tools/install-deps.sh          to build and mount (required)
 #   tools/install-deps.sh tests    what the tests also use; where one cannot be had, those tests are skipped and say so
+#   tools/install-deps.sh bench    tools that the benchmarks compare with
 set -eu
 
 as_root() {
@@ -37,6 +38,12 @@ tests)
     need "command -v ceph" ceph-common
     install || echo "tests that need$missing will be skipped"
     ;;
+bench)
+    need "command -v restic" restic
+    need "command -v borg" borgbackup
+    need "command -v casync" casync
+    install || echo "the tables will not show$missing"
+    ;;
 "")
     need "command -v fusermount3" fuse3
     need "command -v pkg-config" pkg-config
@@ -48,7 +55,7 @@ tests)
     install
     ;;
 *)
-    echo "usage: $0 [tests]" >&2
+    echo "usage: $0 [tests|bench]" >&2
     exit 2
     ;;
 esac

@@ -19,6 +19,7 @@ from modelfs.chunking.params import ChunkParams
 from modelfs.formats.layout import Layout
 
 _GROUP_END_ONE_IN: Final = 4
+_REST_MIN: Final = 4096  # as files that are inline: less is not worth an object
 
 
 class Rule(Enum):
@@ -106,11 +107,11 @@ def _may_begin(name: str) -> bool:
 def next_cut(segment: Segment, position: int, params: ChunkParams) -> int:
     """The boundary after ``position`` in a segment that is not cut by content.
 
-    The last piece of a tensor is never shorter than ``min_size`` unless the tensor is: a short rest is cut together
-    with the piece before it.
+    What is left of a tensor behind its last whole piece is a piece of its own, so that rows appended to a table whose
+    size is a whole number of pieces change none of them; only a very short rest is cut together with the piece before.
     """
     if segment.rule is Rule.WHOLE:
         return segment.end
     pieces = (position - segment.start) // params.avg_size + 1
     cut = segment.start + pieces * params.avg_size
-    return segment.end if segment.end - cut < params.min_size else cut
+    return segment.end if segment.end - cut < min(_REST_MIN, params.avg_size) else cut

@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "get": "copy files out of a store",
     "cp": "copy inside a store; no bytes move",
     "log": "show the history of a store",
+    "diff": "what changed between two commits, down to the tensors",
     "tag": "name a commit for good",
     "du": "how much a store or a path in it takes",
     "stat": "what a store knows of one path",

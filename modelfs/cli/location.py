@@ -15,6 +15,7 @@ from modelfs.cli.output import note
 from modelfs.codecs import Compression
 from modelfs.errors import UsageError
 from modelfs.journal.admission import admit_writer
+from modelfs.memory import keep_heap
 from modelfs.repository.objects import Entry
 from modelfs.repository.repository import Repository
 from modelfs.store.open import open_store
@@ -54,6 +55,7 @@ compression_option = click.option(
 @contextmanager
 def repository(store_url: str) -> Iterator[Repository]:
     """The repository at a URL, closed afterwards."""
+    keep_heap()
     store = open_store(store_url)
     try:
         yield Repository.open(store)

@@ -8,7 +8,8 @@ parser serves files in memory, on a disk, in a store, and files that an applicat
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
 from modelfs import limits
@@ -82,6 +83,14 @@ class Window:
             self._data = yield Want(offset, max(length, self._ahead))
             self._start, at = offset, 0
         return self._data[at : at + length]
+
+
+def unique_names(layout: Layout) -> Iterator[str]:
+    """The name of each span, with a number behind those that came before in the same file."""
+    seen: Counter[str] = Counter()
+    for span in layout.spans:
+        seen[span.name] += 1
+        yield span.name if seen[span.name] == 1 else f"{span.name}#{seen[span.name]}"
 
 
 def end_of(span: Span) -> int:

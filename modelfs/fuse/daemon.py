@@ -27,12 +27,12 @@ from modelfs.concurrency import first_cause
 from modelfs.config import MountOptions
 from modelfs.errors import ModelfsError, UsageError
 from modelfs.fuse import control
-from modelfs.fuse.memory import keep_heap
 from modelfs.fuse.mountpoint import check_fuse, detach, mounted_at, prepare, raise_readahead
 from modelfs.fuse.notify import Notifier
 from modelfs.fuse.operations import Operations, Presentation
 from modelfs.fuse.stack import Stack, open_stack
 from modelfs.journal.session import dead_sessions
+from modelfs.memory import keep_heap
 from modelfs.process import alive
 from modelfs.reader.source import ChunkSource
 from modelfs.vfs.recovery import recover

@@ -20,6 +20,7 @@ TAGS: Final = "tags/"
 DELTAS: Final = "deltas/"
 
 _COMMIT: Final = re.compile(rf"commits/({REF_NAME.pattern})/([0-9]{{20}})")
+_BASE: Final = re.compile(r"deltas/([0-9a-f]{2})/([0-9a-f]{62})-([0-9a-f]{64})")
 _TAG: Final = re.compile(rf"tags/({REF_NAME.pattern})")
 
 
@@ -65,6 +66,12 @@ def parse_tag_key(key: str) -> str | None:
     """Name of the tag, or None when the key is not a tag's."""
     found = _TAG.fullmatch(key)
     return found[1] if found else None
+
+
+def parse_base_key(key: str) -> tuple[ChunkId, ChunkId] | None:
+    """Base and delta, or None when the key is no such note."""
+    found = _BASE.fullmatch(key)
+    return (ChunkId(bytes.fromhex(found[1] + found[2])), ChunkId(bytes.fromhex(found[3]))) if found else None
 
 
 def check_ref_name(name: str) -> str:

@@ -204,17 +204,20 @@ class Files:
         assert state is not None
         end = offset + len(data)
         self._touched(node)
-        staged.note_write(offset, end)
         if len(data) <= limits.INLINE_WRITE:
+            staged.note_write(offset, end)
             staged.pwrite(data, offset)
         else:
-            async with self._using(state):
-                state.writing += 1
-                try:
-                    await trio.to_thread.run_sync(staged.pwrite, data, offset, limiter=self._io)
-                finally:
-                    state.writing -= 1
-                    staged.note_write(offset, end)
+            staged.begin_write(offset, end)
+            try:
+                async with self._using(state):
+                    state.writing += 1
+                    try:
+                        await trio.to_thread.run_sync(staged.pwrite, data, offset, limiter=self._io)
+                    finally:
+                        state.writing -= 1
+            finally:
+                staged.end_write(offset, end)
         self._touched(node)
         if not state.retired and not state.busy and (span := self._uploader.ready_behind(staged, end)):
             state.busy = True

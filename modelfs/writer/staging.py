@@ -58,6 +58,7 @@ class StagedFile:
         self.generation = 0  # counts changes: a finish that saw generation g covers exactly the changes up to g
         self._cuts = _Cuts()
         self._claims: list[Claim] = []
+        self._in_flight: list[tuple[int, int]] = []
         if base is not None:
             pos = 0
             for extent in base.chunks:
@@ -84,11 +85,25 @@ class StagedFile:
     # -- changes ------------------------------------------------------------------------------------------------
 
     def note_write(self, start: int, end: int) -> None:
-        """Record that ``[start, end)`` is written (called before the bytes go down and again after)."""
+        """Record that ``[start, end)`` is written; before the bytes go down, which nothing may come between."""
         self.generation += 1
         self.present.add(start, end)
         self.size = max(self.size, end)
         self._drop_cuts(start, end)
+
+    def begin_write(self, start: int, end: int) -> None:
+        """Record that ``[start, end)`` is about to be written by a worker thread; `end_write` must follow."""
+        self.note_write(start, end)
+        self._in_flight.append((start, end))
+
+    def end_write(self, start: int, end: int) -> None:
+        """The worker thread is done: what was read or cut of the range meanwhile does not count."""
+        self._in_flight.remove((start, end))
+        self.note_write(start, end)
+
+    def settled(self, start: int, end: int) -> bool:
+        """True when all of ``[start, end)`` is written and no write to it is on its way."""
+        return self.present.covers(start, end) and not any(a < end and start < b for a, b in self._in_flight)
 
     def pwrite(self, data: bytes | bytearray | memoryview, offset: int) -> None:
         """Write all of ``data`` to the local file; blocking. OSError (ENOSPC, EDQUOT, EIO) as the disk says."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Iterator
 from itertools import accumulate
 
 from modelfs.codecs import Element, element_of
-from modelfs.formats.layout import Layout, Span, end_of
+from modelfs.formats.layout import Layout, Span, end_of, unique_names
 from modelfs.ids import ChunkId
 from modelfs.repository.objects import Manifest
 
@@ -23,7 +22,7 @@ class Tensors:
     def __init__(self, layout: Layout) -> None:
         self._spans = layout.spans
         self._starts = [span.offset for span in layout.spans]
-        self._names = list(_unique(span.name for span in layout.spans))
+        self._names = list(unique_names(layout))
 
     def __len__(self) -> int:
         return len(self._spans)
@@ -64,11 +63,3 @@ def pieces(layout: Layout, manifest: Manifest) -> dict[Key, ChunkId]:
 def large(layout: Layout, least: int) -> Iterator[Span]:
     """Tensors of at least ``least`` bytes: those that have chunks of their own."""
     return (span for span in layout.spans if span.length >= least)
-
-
-def _unique(names: Iterator[str]) -> Iterator[str]:
-    """Names with a number behind those that came before."""
-    seen: Counter[str] = Counter()
-    for name in names:
-        seen[name] += 1
-        yield name if seen[name] == 1 else f"{name}#{seen[name]}"

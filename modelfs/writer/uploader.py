@@ -58,7 +58,7 @@ class Uploader:
     def ready_behind(self, staged: StagedFile, head: int) -> tuple[int, int] | None:
         """The contiguous range behind write head ``head`` that is worth cutting now, if there is one."""
         start = staged.cut_end_before(head)
-        if head - start >= limits.WRITE_BEHIND and staged.present.covers(start, head):
+        if head - start >= limits.WRITE_BEHIND and staged.settled(start, head):
             return start, head
         return None
 
@@ -71,7 +71,7 @@ class Uploader:
             await self._take_layout(work, work.following.layout)
             # Another call may have come first, or a write may have thrown pieces away.
             start = max(start, work.staged.cut_end_before(end))
-            if work.staged.present.covers(start, end):
+            if work.staged.settled(start, end):
                 await self._cut(work, start, end, at_end=False)
 
     async def finish(self, work: UploadState) -> Finished:
@@ -110,9 +110,16 @@ class Uploader:
 
     async def _follow(self, work: UploadState) -> None:
         """Let the format's parser see what has been written since."""
-        following = work.following
-        while (want := following.want) and work.staged.present.covers(want.offset, want.offset + want.length):
-            following.feed(bytes(await self._read(work, want.offset, want.offset + want.length)))
+        staged, following = work.staged, work.following
+        while (want := following.want) and staged.settled(want.offset, want.offset + want.length):
+            claim = staged.claim(want.offset, want.offset + want.length)
+            try:
+                data = await self._read(work, claim.start, claim.end)
+            finally:
+                staged.abandon(claim)
+            if not claim.valid or following is not work.following:
+                return
+            following.feed(bytes(data))
 
     async def _take_layout(self, work: UploadState, layout: Layout | None) -> None:
         """Cut by ``layout`` from now on; pieces that it would have cut otherwise are cut again."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 from pathlib import Path
@@ -14,9 +15,11 @@ from mounting import Machine
 from safetensors.torch import load_file, save, save_file
 
 from modelfs.codecs import codec_name
-from modelfs.ids import ChunkId, ManifestId
+from modelfs.ids import ChunkId, ManifestId, TreeId
+from modelfs.repository.keys import chunk_key
 from modelfs.repository.objects import Kind
 from modelfs.repository.repository import Repository
+from modelfs.repository.usage import Usage, chunk_sizes
 from modelfs.store.open import open_store
 
 SHAPES = {"wte.weight": (3000, 256), "h.0.fc.weight": (1024, 256), "h.0.proj.weight": (256, 1024), "ln.weight": (256,)}
@@ -53,13 +56,11 @@ def codecs_of(store: str, path: bytes) -> list[str]:
         assert entry is not None
         assert entry.kind is Kind.FILE
         chunks = repo.read_manifest(ManifestId(entry.content)).chunks
-        return [codec_name((Path(store) / key(ChunkId(extent.id))).read_bytes()) for extent in chunks if extent.id]
+        return [
+            codec_name((Path(store) / chunk_key(ChunkId(extent.id))).read_bytes()) for extent in chunks if extent.id
+        ]
     finally:
         opened.close()
-
-
-def key(chunk: ChunkId) -> str:
-    return f"data/{chunk[:1].hex()}/{chunk[1:].hex()}"
 
 
 @pytest.fixture
@@ -198,3 +199,35 @@ def test_a_file_that_is_rewritten_in_place_keeps_its_tensors(machine: Machine, s
     machine.umount(mnt)
     again = machine.mount(store, "again", "cold")
     assert (again / "m.safetensors").read_bytes() == data[:-100] + b"\x01\x02\x03\x04" + data[-96:]
+
+
+@pytest.mark.parametrize("kind", ["torch", "npz", "safetensors"])
+def test_nothing_is_uploaded_that_the_finished_file_does_not_have(machine: Machine, store: str, kind: str) -> None:
+    """Chunks are cut behind the write head, by what the file has told of itself. The kernel has several writes under
+    way: what is not on the disk yet must not be taken for the file's content."""
+    mnt = machine.mount(store)
+    generator = torch.Generator().manual_seed(1)
+    weights = {f"h.{i}.weight": torch.randn(700 + i, 1000, generator=generator) for i in range(30)}
+    source = io.BytesIO()
+    if kind == "torch":
+        torch.save({"model": weights}, source)
+    elif kind == "npz":
+        np.savez(source, **{name: tensor.numpy() for name, tensor in weights.items()})
+    else:
+        source.write(save(weights))
+    data = source.getbuffer()
+    for number in range(3):
+        with (mnt / f"{number}.bin").open("wb", buffering=0) as file:
+            for at in range(0, len(data), 1 << 20):
+                file.write(data[at : at + (1 << 20)])
+    machine.umount(mnt)
+    opened = open_store(store)
+    try:
+        repo = Repository.open(opened)
+        used = Usage()
+        used.add(repo, (entry for _, entry in repo.walk(TreeId(repo.resolve(None).commit.root.content))))
+        assert used.files == 3
+        assert used.unique == len(data)
+        assert set(chunk_sizes(repo)) == {chunk_key(chunk) for chunk in used.chunks}
+    finally:
+        opened.close()

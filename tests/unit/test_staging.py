@@ -87,3 +87,23 @@ def test_short_pieces_beside_a_gap_are_cut_again(tmp_path: Path) -> None:
     staged.note_write(110, 120)
     assert staged.gaps(absorb_below=50) == [(100, 120)]
     staged.close()
+
+
+def test_a_write_on_its_way_is_not_settled(tmp_path: Path) -> None:
+    staged = StagedFile(tmp_path / "f", None)
+    staged.note_write(0, 100)
+    assert staged.settled(0, 100)
+    staged.begin_write(50, 60)
+    staged.begin_write(50, 60)
+    assert staged.settled(0, 50)
+    assert staged.settled(60, 100)
+    assert not staged.settled(0, 100)
+    assert not staged.settled(59, 61)
+    claim = staged.claim(0, 60)
+    staged.end_write(50, 60)
+    assert not claim.valid  # what was read of the range meanwhile does not count
+    assert not staged.settled(0, 100)
+    staged.end_write(50, 60)
+    assert staged.settled(0, 100)
+    assert not staged.settled(0, 101)
+    staged.close()

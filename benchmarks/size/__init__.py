@@ -1,0 +1,1 @@
+"""How large stores become: series of checkpoints saved by modelfs and by the tools that users would pick instead."""
