@@ -21,6 +21,7 @@ INLINE_MAX: Final = 4 * KiB  # files up to this live in the tree entry
 # --- deltas
 DELTA_MARGIN: Final = {"balanced": 0.06, "small": 0.02}  # saved of what the chunk costs plain, by compression: reading
 # a delta reads its base as well, so less is not worth it, and with "fast" and "none" nothing is
+DELTA_JOBS: Final = 4  # deltas being worked on at once in a process: each holds ten times its chunk
 DELTA_EARLIER: Final = 3  # earlier versions of a piece that a writer tries
 DELTA_HEADS: Final = 100_000  # remembered heads of stored chunks
 DELTA_PIECES: Final = 50_000  # pieces of tensors of which a mount remembers the newest versions: 200 GB, 20 MB here

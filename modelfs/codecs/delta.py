@@ -9,24 +9,33 @@ what lies together then has one distribution, which the entropy coder uses.
 
 from __future__ import annotations
 
+import threading
+from typing import Final
+
 import numpy as np
 
+from modelfs import limits
 from modelfs.codecs import planes
 from modelfs.codecs.elements import Element, Words, empty, signed, words
 from modelfs.errors import CorruptError
 
-_STRIP = 16 * 1024  # words worked on at a time: they stay in the processor's first and second cache
+_jobs: Final = threading.BoundedSemaphore(limits.DELTA_JOBS)
+_STRIP: Final = 16 * 1024  # words worked on at a time: they stay in the processor's first and second cache
 
 
 def encode(plain: bytes | bytearray | memoryview, base: bytes | bytearray | memoryview, element: Element) -> bytes:
     """The payload. Both have the same length, a multiple of the element's width."""
     ours, theirs = words(plain, element.width), words(base, element.width)
-    folded = empty(len(ours), element.width)
-    for start in range(0, len(ours), _STRIP):
-        strip = slice(start, start + _STRIP)
-        folded[strip] = _fold(_ordered(ours[strip], element) - _ordered(theirs[strip], element))
-    order = _order(theirs, element)
-    return planes.encode_words(folded if order is None else folded[order], planes.Packing.HUFFMAN)
+    with _jobs:
+        folded = empty(len(ours), element.width)
+        for start in range(0, len(ours), _STRIP):
+            strip = slice(start, start + _STRIP)
+            folded[strip] = _fold(_ordered(ours[strip], element) - _ordered(theirs[strip], element))
+        order = _order(theirs, element)
+        if order is not None:
+            folded = folded[order]
+            del order
+        return planes.encode_words(folded, planes.Packing.HUFFMAN)
 
 
 def decode(payload: memoryview, base: bytes | bytearray | memoryview, element: Element, length: int) -> memoryview:
@@ -34,15 +43,17 @@ def decode(payload: memoryview, base: bytes | bytearray | memoryview, element: E
     if len(base) != length or length % element.width or payload[:1] != bytes((element.width,)):
         raise CorruptError("its delta does not fit its base")
     theirs = words(base, element.width)
-    folded, _ = planes.decode_words(payload, length)
-    order = _order(theirs, element)
-    if order is not None:
-        scattered = empty(len(folded), element.width)
-        scattered[order] = folded
-        folded = scattered
-    for start in range(0, len(folded), _STRIP):
-        strip = folded[start : start + _STRIP]
-        strip[:] = _unordered(_ordered(theirs[start : start + _STRIP], element) + _unfold(strip), element)
+    with _jobs:
+        folded, _ = planes.decode_words(payload, length)
+        order = _order(theirs, element)
+        if order is not None:
+            scattered = empty(len(folded), element.width)
+            scattered[order] = folded
+            folded = scattered
+            del order
+        for start in range(0, len(folded), _STRIP):
+            strip = folded[start : start + _STRIP]
+            strip[:] = _unordered(_ordered(theirs[start : start + _STRIP], element) + _unfold(strip), element)
     return folded.view(np.uint8).data
 
 

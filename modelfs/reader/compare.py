@@ -14,8 +14,8 @@ import numpy as np
 
 from modelfs import limits
 from modelfs.formats.layout import Layout, Span, unique_names
-from modelfs.reader.ranges import Ranges
 from modelfs.repository.objects import Manifest
+from modelfs.repository.ranges import Ranges
 from modelfs.repository.repository import Repository
 
 _STEP: Final = limits.CHUNK_AVG  # large tensors are cut at such distances from their start, so pieces line up

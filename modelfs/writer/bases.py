@@ -26,9 +26,11 @@ from typing import Final
 
 from modelfs import limits
 from modelfs.errors import ModelfsError
+from modelfs.formats import tfbundle
 from modelfs.formats.layout import Layout
 from modelfs.ids import ChunkId, ManifestId, TreeId
 from modelfs.repository.objects import Entry, Kind, Manifest
+from modelfs.repository.ranges import Ranges
 from modelfs.repository.repository import Repository, Tensor
 from modelfs.writer.tensors import Key, Tensors, large, pieces
 
@@ -129,6 +131,32 @@ class Bases:
             except ModelfsError as error:
                 log.warning("earlier versions of %r are not looked for: %s", origin and origin.path, error)
         return Earlier(layout, first, self._versions)
+
+    def guess(self, origin: Origin, size: int | None) -> Layout | None:
+        """The layout of a file that does not tell it: a data file of a TensorFlow bundle, whose index is written after
+        it. That of an earlier bundle beside it is taken if the size is right (None: not known yet)."""
+        directory, _, name = origin.path.rpartition(b"/")
+        shard = tfbundle.shard_of(name)
+        if shard is None:
+            return None
+        try:
+            # TensorFlow writes into a directory of its own beside the last bundle, then renames
+            beside = _entries(self._repo, origin.root, directory)
+            if directory:
+                beside += _entries(self._repo, origin.root, directory.rpartition(b"/")[0])
+            indexes = (e for e in beside if e.name.endswith(tfbundle.INDEX_SUFFIX) and e.size <= tfbundle.INDEX_MAX)
+            for entry in islice(_newest(indexes), limits.DELTA_FILES):
+                found = tfbundle.parse_index(self._content(entry), shard)
+                if found is not None and size in (None, found.size):
+                    return found
+        except ModelfsError as error:
+            log.warning("the layout of %r is not looked for: %s", origin.path, error)
+        return None
+
+    def _content(self, entry: Entry) -> bytes:
+        if entry.kind is not Kind.FILE:
+            return entry.content if entry.kind is Kind.INLINE else b""
+        return Ranges(self._repo, self._repo.read_manifest(ManifestId(entry.content))).read(0, entry.size)
 
     def written(self, layout: Layout | None, manifest: Manifest) -> None:
         """Remember a file that is in the store now."""

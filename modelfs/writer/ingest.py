@@ -62,6 +62,8 @@ class Ingest:
                 return Ingested(Kind.INLINE, data, len(data), 0)
             fd = file.fileno()
             layout = read_all(detect.parse(size), lambda offset, length: os.pread(fd, length, offset))
+            if layout is None and origin is not None:
+                layout = self._bases.guess(origin, size)
             earlier = self._bases.earlier(layout, origin, None) if layout is not None else None
             cutter = Cutter(self._repo.format.chunking, layout)
             extents, sent = self._chunks(fd, path, size, cutter, earlier, progress)

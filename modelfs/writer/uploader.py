@@ -68,7 +68,7 @@ class Uploader:
             await self._follow(work)
             if not work.following.told:
                 return
-            await self._take_layout(work, work.following.layout)
+            await self._take_layout(work, work.following.layout or await self._guess(work, None))
             # Another call may have come first, or a write may have thrown pieces away.
             start = max(start, work.staged.cut_end_before(end))
             if work.staged.settled(start, end):
@@ -87,6 +87,7 @@ class Uploader:
             return Finished(Kind.INLINE, bytes(data), len(data), None, generation)
         whole = staged.snapshot(work.read_base)
         layout = await trio.to_thread.run_sync(read_all, detect.parse(staged.size), whole, limiter=self._threads)
+        layout = layout or await self._guess(work, staged.size)
         await self._take_layout(work, layout)
         for _ in range(limits.FINISH_ROUNDS):
             generation = staged.generation
@@ -120,6 +121,11 @@ class Uploader:
             if not claim.valid or following is not work.following:
                 return
             following.feed(bytes(data))
+
+    async def _guess(self, work: UploadState, size: int | None) -> Layout | None:
+        if work.origin is None:
+            return None
+        return await trio.to_thread.run_sync(self._bases.guess, work.origin(), size, limiter=self._threads)
 
     async def _take_layout(self, work: UploadState, layout: Layout | None) -> None:
         """Cut by ``layout`` from now on; pieces that it would have cut otherwise are cut again."""
