@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +25,7 @@ BLOCK = 4 * 1024 * 1024
 PIECE = 1024 * 1024
 
 
-class Side:
+class Side(ABC):
     """One tool with one empty store. ``available`` says whether it can run here."""
 
     name = ""
@@ -38,20 +39,21 @@ class Side:
         """True when the tool is installed."""
         return True
 
+    @abstractmethod
     def save(self, number: int, step: Path, root: Path) -> None:
         """Add one step of a series: the directory or file ``step`` below ``root``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def stored(self) -> int:
         """Bytes that the store holds."""
-        raise NotImplementedError
 
     def cpu(self) -> float:
         """CPU seconds spent outside this process and its children."""
         return 0.0
 
     def close(self) -> None:
-        """Let go of everything; the directory is removed afterwards."""
+        """Let go of everything; the directory is removed afterwards. Most have nothing to let go of."""
+        return
 
 
 def files_of(step: Path) -> list[Path]:

@@ -18,6 +18,7 @@ import trio
 from modelfs import limits
 from modelfs.cache.files import CacheFile, Uncached
 from modelfs.concurrency import together
+from modelfs.formats.layout import end_of
 from modelfs.ids import ChunkId
 from modelfs.reader.source import ChunkSource
 from modelfs.repository.objects import Manifest
@@ -36,6 +37,22 @@ class FileReader:
         self._file = file
         self._starts = [0, *accumulate(extent.length for extent in manifest.chunks)]
         self._users = 1
+        # Where its tensors end, for prefetching; None until `find_tensors` has been called and is done.
+        self.tensor_ends: list[int] | None = None if manifest.tensors else []
+        self._asked = not manifest.tensors
+
+    async def find_tensors(self) -> None:
+        """Look the tensors up, once; a failure means to go on without."""
+        if self._asked:
+            return
+        self._asked = True
+        repo = self._source.repo
+        found: list[int] = []
+        try:
+            layout = await trio.to_thread.run_sync(repo.read_layout, self.manifest, limiter=self._source.threads)
+            found = [end_of(span) for span in layout.spans] if layout is not None else []
+        finally:
+            self.tensor_ends = found
 
     def chunks(self, start: int, end: int) -> range:
         """Indices of the chunks that ``[start, end)`` touches."""

@@ -113,14 +113,22 @@ class Files:
         return await reader.read(offset, length)
 
     def _prefetch(self, reader: FileReader, window: Window, offset: int, length: int) -> None:
-        ahead = window.advance(offset, length)
+        ahead = window.advance(offset, length, reader.tensor_ends)
         if ahead is None:
+            if reader.tensor_ends is None and window.in_order:
+                self._nursery.start_soon(self._find_tensors, reader)
             return
         for index in reader.missing(*ahead):
             if self._prefetches >= limits.PREFETCHES:
                 return
             self._prefetches += 1
             self._nursery.start_soon(self._prefetch_one, reader, index)
+
+    async def _find_tensors(self, reader: FileReader) -> None:
+        try:
+            await reader.find_tensors()
+        except (ModelfsError, OSError) as error:
+            log.warning("the tensors of a file cannot be told, it is read ahead without: %s", error)
 
     async def _prefetch_one(self, reader: FileReader, index: int) -> None:
         try:
