@@ -68,7 +68,10 @@ class Uploader:
             await self._follow(work)
             if not work.following.told:
                 return
-            await self._take_layout(work, work.following.layout or await self._guess(work, None))
+            if (told := work.following.layout) is not None:
+                await self._take_layout(work, told)
+            elif work.cutter is None:
+                await self._take_layout(work, await self._guess(work, None))
             # Another call may have come first, or a write may have thrown pieces away.
             start = max(start, work.staged.cut_end_before(end))
             if work.staged.settled(start, end):
