@@ -1,4 +1,5 @@
 """Checkpoint formats told from their content: where the tensors lie, never what they mean.
 
-`detect.detect` is the face. Pure, no I/O, never raises on hostile input: a file that lies about itself has no layout.
+`detect.parse` is the face, `layout` says what a parser is. Pure, no I/O, never raises on hostile input: a file that
+lies about itself has no layout. One module a format.
 """

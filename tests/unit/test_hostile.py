@@ -20,7 +20,7 @@ from modelfs.repository import envelope
 from modelfs.repository.keys import commit_key, meta_key, tag_key
 from modelfs.repository.meta import MetaObjects
 from modelfs.repository.objects import EMPTY_TREE, Entry, Extent, Kind, Manifest, PageRef
-from modelfs.repository.packing import unpack_commit, unpack_manifest, unpack_page, unpack_tag
+from modelfs.repository.packing import unpack_commit, unpack_manifest, unpack_page, unpack_tag, unpack_tensors
 from modelfs.repository.repository import Repository
 from modelfs.repository.trees import Trees
 
@@ -189,7 +189,7 @@ def test_an_announced_length_allocates_nothing() -> None:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("unpack", [unpack_page, unpack_manifest, unpack_commit, unpack_tag])
+@pytest.mark.parametrize("unpack", [unpack_page, unpack_manifest, unpack_tensors, unpack_commit, unpack_tag])
 @given(data=st.binary(max_size=200) | st.binary(max_size=60).map(lambda b: b"\x92\x00" + b))
 @settings(max_examples=200, deadline=None)
 def test_noise_is_refused_and_nothing_else_happens(unpack: object, data: bytes) -> None:
@@ -198,7 +198,7 @@ def test_noise_is_refused_and_nothing_else_happens(unpack: object, data: bytes) 
         unpack(data)
 
 
-@pytest.mark.parametrize("unpack", [unpack_page, unpack_manifest, unpack_commit, unpack_tag])
+@pytest.mark.parametrize("unpack", [unpack_page, unpack_manifest, unpack_tensors, unpack_commit, unpack_tag])
 @pytest.mark.parametrize("brick", [b"\x91", b"\x92\x00", b"\x81\x01", b"\xdd\xff\xff\xff\xff"])
 def test_deep_nesting_is_refused(unpack: object, brick: bytes) -> None:
     assert callable(unpack)

@@ -11,16 +11,30 @@ from modelfs import limits
 from modelfs.errors import UsageError
 from modelfs.ids import digest
 from modelfs.repository import envelope
-from modelfs.repository.objects import EMPTY_PAGE, EMPTY_TREE, Commit, Entry, Extent, Kind, Manifest, PageRef, Tag
+from modelfs.repository.objects import (
+    EMPTY_PAGE,
+    EMPTY_TREE,
+    Commit,
+    Entry,
+    Extent,
+    Kind,
+    Manifest,
+    PageRef,
+    Tag,
+    TensorSpan,
+    TensorTable,
+)
 from modelfs.repository.packing import (
     pack_commit,
     pack_manifest,
     pack_page,
     pack_tag,
+    pack_tensors,
     unpack_commit,
     unpack_manifest,
     unpack_page,
     unpack_tag,
+    unpack_tensors,
 )
 
 ID = bytes(range(32))
@@ -68,6 +82,32 @@ def test_a_leaf_page_comes_back_as_it_was(items: list[Entry]) -> None:
 def test_a_manifest_comes_back_as_it_was(pairs: list[tuple[bytes, int]]) -> None:
     manifest = Manifest(sum(n for _, n in pairs), tuple(Extent(i, n) for i, n in pairs))
     assert unpack_manifest(pack_manifest(manifest)) == manifest
+
+
+def test_a_tensor_table_comes_back_as_it_was() -> None:
+    spans = (TensorSpan(8, 100, "BF16", (5, 10), "a.weight ✓"), TensorSpan(108, 4, "", (), ""))
+    table = TensorTable("safetensors", spans)
+    assert unpack_tensors(pack_tensors(table)) == table
+
+
+@pytest.mark.parametrize(
+    "spans",
+    [
+        (TensorSpan(0, 100, "F32", (25,), "a"), TensorSpan(99, 4, "F32", (1,), "b")),
+        (TensorSpan(100, 4, "F32", (1,), "a"), TensorSpan(0, 4, "F32", (1,), "b")),
+        (TensorSpan(0, 0, "F32", (0,), "a"),),
+        (TensorSpan(-4, 4, "F32", (1,), "a"),),
+        (TensorSpan(limits.FILE_SIZE_MAX, 4, "F32", (1,), "a"),),
+        (TensorSpan(0, 4, "F" * 17, (1,), "a"),),
+        (TensorSpan(0, 4, "F32", (1,), "a" * (limits.PATH_MAX + 1)),),
+        (TensorSpan(0, 4, "F32", (-1,), "a"),),
+    ],
+)
+def test_a_tensor_table_outside_the_format_is_neither_written_nor_read(spans: tuple[TensorSpan, ...]) -> None:
+    with pytest.raises(UsageError):
+        pack_tensors(TensorTable("x", spans))
+    with pytest.raises(ValueError):
+        unpack_tensors(msgspec.msgpack.encode(TensorTable("x", spans)))
 
 
 def test_a_commit_and_a_tag_come_back_as_they_were() -> None:
@@ -176,6 +216,7 @@ def test_an_index_page_outside_the_format_is_refused(refs: list[PageRef]) -> Non
         Manifest(3, (Extent(b"short", 3),)),
         Manifest(limits.CHUNK_LENGTH_MAX + 1, (Extent(ID, limits.CHUNK_LENGTH_MAX + 1),)),
         Manifest(2**63, (Extent(b"", 2**62), Extent(b"", 2**62))),
+        Manifest(1, (Extent(ID, 1),), b"short"),
     ],
 )
 def test_a_manifest_outside_the_format_is_neither_written_nor_read(manifest: Manifest) -> None:
