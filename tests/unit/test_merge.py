@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from repository_store import DictStore, directory, inline
 
@@ -18,6 +18,13 @@ from modelfs.repository.trees import Trees
 Paths = dict[bytes, bytes]  # path -> content of a file; directories are implied
 
 
+def directories_of(paths: Paths) -> frozenset[bytes]:
+    """The directories that files imply."""
+    return frozenset(
+        b"/".join(parts[:n]) for path in paths for parts in [path.split(b"/")] for n in range(1, len(parts))
+    )
+
+
 class Side:
     """Trees and merges in one store."""
 
@@ -26,21 +33,19 @@ class Side:
         self.trees = Trees(MetaObjects(self.store), Paging(single=3, target=3, maximum=5))
         self.merge = Merge(self.trees)
 
-    def build(self, paths: Paths, modes: dict[bytes, int] | None = None) -> TreeId:
-        """A tree of these files; ``modes`` of directories by path."""
+    def build(
+        self, paths: Paths, modes: dict[bytes, int] | None = None, directories: frozenset[bytes] = frozenset()
+    ) -> TreeId:
+        """A tree of these files; ``modes`` of directories by path; ``directories`` are there even if they are empty."""
         root = TreeDelta()
         deltas = {b"": root}
-        for path, content in sorted(paths.items()):
-            parts = path.split(b"/")
-            above = b""
-            for name in parts[:-1]:
-                here = above + b"/" + name if above else name
-                if here not in deltas:
-                    entry = directory(name, mode=(modes or {}).get(here, 0o755))
-                    deltas[here] = TreeDelta()
-                    deltas[above].subdirs[name] = (entry, deltas[here])
-                above = here
-            deltas[above].puts[parts[-1]] = inline(parts[-1], content)
+        for here in sorted(directories_of(paths) | directories):
+            above, _, name = here.rpartition(b"/")
+            deltas[here] = TreeDelta()
+            deltas[above].subdirs[name] = (directory(name, mode=(modes or {}).get(here, 0o755)), deltas[here])
+        for path, content in paths.items():
+            above, _, name = path.rpartition(b"/")
+            deltas[above].puts[name] = inline(name, content)
         return self.trees.apply(EMPTY_TREE, root)
 
     def paths(self, tree: TreeId) -> Paths:
@@ -61,6 +66,7 @@ def changed(base: Paths, change: dict[bytes, bytes | None]) -> Paths:
 
 
 @given(st.dictionaries(file_paths, content, max_size=14), changes, changes)
+@example({b"d/1": b"a", b"d/d/1": b"a"}, {b"d/1": None}, {b"d/d/1": None})
 @settings(max_examples=400, deadline=None)
 def test_every_path_is_ours_where_we_changed_it_else_theirs(
     base: Paths, our: dict[bytes, bytes | None], their: dict[bytes, bytes | None]
@@ -74,7 +80,9 @@ def test_every_path_is_ours_where_we_changed_it_else_theirs(
         if (value := (ours if ours.get(path) != base.get(path) else theirs).get(path)) is not None
     }
     assert side.paths(merged) == expected
-    assert merged == side.build(expected)
+    # a directory that both sides have stays, even when each took something else out of it
+    kept = directories_of(ours) & directories_of(theirs)
+    assert merged == side.build(expected, directories=kept)
 
 
 def without_clashes(paths: Paths) -> Paths:
