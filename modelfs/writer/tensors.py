@@ -24,9 +24,6 @@ class Tensors:
         self._starts = [span.offset for span in layout.spans]
         self._names = list(unique_names(layout))
 
-    def __len__(self) -> int:
-        return len(self._spans)
-
     def at(self, offset: int, length: int) -> tuple[Key | None, Element | None]:
         """Key and element type of the chunk ``[offset, offset + length)`` of the file.
 
