@@ -62,9 +62,9 @@ META_THREADS: Final = 8
 
 # --- reading
 PREFETCH_STEP: Final = 4 * MiB  # read-ahead is extended by at least this or half the window
-PREFETCH_MAX: Final = 32 * MiB  # bytes ahead of one sequential reader
-CHUNK_MEMORY: Final = 64 * MiB  # chunks held in memory when the disk cache cannot take them
-KERNEL_READAHEAD: Final = 4 * MiB  # 128 KiB (the default) makes a 2 GB load 16,384 requests
+PREFETCH_MAX: Final = 64 * MiB
+CHUNK_MEMORY: Final = 96 * MiB  # chunks that came last: a full window, and what is being read
+KERNEL_READAHEAD: Final = 2 * MiB  # 128 KiB (the default) makes a 2 GB load 16,384 requests; 4 overshoots
 FUSE_MAX_IO: Final = 1 * MiB
 
 # --- cache
@@ -91,6 +91,8 @@ COMMIT_RETRY: Final = 5.0  # between attempts to commit namespace changes while 
 FINISH_JOBS: Final = 8  # closes being finished at once
 KEPT_INODE_NUMBERS: Final = 100_000  # numbers of files created here that the kernel forgot: 200 bytes each
 PREFETCHES: Final = 16  # chunks being read ahead at once in one mount
+PREFETCH_QUEUE: Final = 64  # and waiting for their turn
+PREFETCH_STREAMS: Final = 8  # places in which one open file is read in order
 LISTING_NODES: Final = 10_000  # a directory up to this size gets all its nodes made when it is listed
 HEAP_BLOCK_MAX: Final = 32 * MiB  # glibc's upper bound for M_MMAP_THRESHOLD on 64-bit; larger blocks stay mmaps
 HEAP_KEEP: Final = 128 * MiB  # free heap that is kept instead of given back

@@ -115,6 +115,25 @@ class Cache:
             self._remember(file.manifest_id, file.own_offsets())
             file.shut()
 
+    def trusts(self, manifest_id: ManifestId, fd: int) -> bool:
+        """True when the file was sealed and nobody has touched it since. ``fd``: the file, locked."""
+        return os.fstat(fd).st_ctime_ns == self.index.sealed(manifest_id)
+
+    def _seal(self, manifest_id: ManifestId) -> None:
+        """Have the next session trust the file, if all that it holds is verified: bring it to the disk and note its
+        change time, which every later write moves."""
+        fd = sparse.open_shared(sparse.path_of(self.files, manifest_id), create=False)
+        if fd is None:
+            return
+        try:
+            if self.trusts(manifest_id, fd):
+                return
+            if self.index.offsets(manifest_id) <= self.verified_offsets(manifest_id):
+                os.fdatasync(fd)
+                self.index.seal(manifest_id, os.fstat(fd).st_ctime_ns)
+        finally:
+            os.close(fd)
+
     def verified_offsets(self, manifest_id: ManifestId) -> set[int]:
         """Offsets in the file of ``manifest_id`` whose chunks were verified in this session."""
         return self._verified.get(manifest_id, set())
@@ -214,7 +233,13 @@ class Cache:
         """Write the index and release every lock."""
         with self._lock:
             for file in self._open.values():
+                self._remember(file.manifest_id, file.own_offsets())
                 file.shut()
             self._open.clear()
+            try:
+                for manifest_id in self._verified:
+                    self._seal(manifest_id)
+            except (OSError, CacheError) as error:
+                log.warning("the next mount will verify what the cache holds: %s", error)
         self.index.end(self._session)
         os.close(self._lock_fd)

@@ -1,8 +1,9 @@
 """What a reader holds of the cache: one manifest, its own sparse file, and the files it borrows chunks from.
 
-A place (descriptor, offset) is handed out only for bytes whose hash was right in this session, and the lock on their
-file is held until the CacheFile closes, so they cannot be punched out under the reader. All methods but `locate` may
-block and may be called from many threads.
+A place (descriptor, offset) is handed out only for bytes that are trusted: their hash was right in this session, or
+their file is as an earlier session left it that had verified all of it (`Cache.trusts`). The lock on the file is held
+until the CacheFile closes, so they cannot be punched out under the reader. All methods but `locate` may block and may
+be called from many threads.
 """
 
 from __future__ import annotations
@@ -41,11 +42,12 @@ class CacheFile:
         self._starts = [0, *accumulate(extent.length for extent in manifest.chunks)]
         self._places: dict[int, Location] = {}
         self._lock = threading.Lock()
-        self._borrowed: dict[ManifestId, int] = {}
+        self._borrowed: dict[ManifestId, tuple[int, bool]] = {}  # descriptor, and whether its file is trusted
         fd = sparse.open_shared(sparse.path_of(cache.files, manifest_id), create=True)
         assert fd is not None
         self.fd = fd
         try:
+            trusted = cache.trusts(manifest_id, fd)
             if os.fstat(fd).st_size < manifest.size:
                 os.ftruncate(fd, manifest.size)
             self._row = cache.index.opened(manifest_id, manifest.size)
@@ -53,18 +55,19 @@ class CacheFile:
         except BaseException:
             os.close(fd)
             raise
-        # Places that were verified before in this session and whose rows are still there need no second look.
-        for offset in cache.verified_offsets(manifest_id) & {offset for offset, _ in self._own.values()}:
+        # Places that are trusted and whose rows are still there need no second look.
+        there = {offset for offset, _ in self._own.values()}
+        for offset in there if trusted else there & cache.verified_offsets(manifest_id):
             index = bisect_right(self._starts, offset) - 1
             if 0 <= index < len(manifest.chunks) and self._starts[index] == offset:
                 self._places[index] = (fd, offset)
 
     def locate(self, index: int) -> Location | None:
-        """Where chunk ``index`` lies if it was verified in this session; no I/O."""
+        """Where chunk ``index`` lies if that is known and trusted; no I/O."""
         return self._places.get(index)
 
     def probe(self, index: int) -> Location | None:
-        """Where chunk ``index`` lies on this disk, verified now if it was not yet; None: it must be fetched."""
+        """Where chunk ``index`` lies on this disk, verified now unless it is trusted; None: it must be fetched."""
         if (found := self._places.get(index)) is not None:
             return found
         extent = self.manifest.chunks[index]
@@ -84,11 +87,11 @@ class CacheFile:
         for seen in self._cache.index.find([chunk]).get(chunk, []):
             if seen.length != length:
                 continue
-            fd = self.fd if seen.manifest == self.manifest_id else self._borrow(seen.manifest)
+            fd, trusted = (self.fd, False) if seen.manifest == self.manifest_id else self._borrow(seen.manifest)
             # The row counts only if it is there now that the lock on its file is held.
             if fd is None or seen not in self._cache.index.find([chunk]).get(chunk, []):
                 continue
-            if self._verified(fd, seen, chunk):
+            if trusted or self._verified(fd, seen, chunk):
                 if seen.manifest != self.manifest_id:
                     self._cache.count(borrowed=1)
                 return self._keep(index, (fd, seen.offset))
@@ -133,7 +136,7 @@ class CacheFile:
             except CacheError as error:
                 log.warning("the use of the cache could not be noted: %s", error)
         os.close(self.fd)
-        for fd in self._borrowed.values():
+        for fd, _ in self._borrowed.values():
             os.close(fd)
 
     def own_offsets(self) -> set[int]:
@@ -144,17 +147,18 @@ class CacheFile:
         self._places[index] = found
         return found
 
-    def _borrow(self, manifest: ManifestId) -> int | None:
-        """A locked descriptor of another manifest's file."""
+    def _borrow(self, manifest: ManifestId) -> tuple[int | None, bool]:
+        """A locked descriptor of another manifest's file, and whether what it holds is trusted."""
         with self._lock:
-            if (fd := self._borrowed.get(manifest)) is not None:
-                return fd
+            if (found := self._borrowed.get(manifest)) is not None:
+                return found
             if len(self._borrowed) >= limits.CACHE_BORROW_FILES:
-                return None
+                return None, False
             fd = sparse.open_shared(sparse.path_of(self._cache.files, manifest), create=False)
-            if fd is not None:
-                self._borrowed[manifest] = fd
-            return fd
+            if fd is None:
+                return None, False
+            self._borrowed[manifest] = fd, self._cache.trusts(manifest, fd)
+            return self._borrowed[manifest]
 
     def _verified(self, fd: int, place: Place, chunk: ChunkId) -> bool:
         """Read a chunk and compare its hash; a wrong one is forgotten."""

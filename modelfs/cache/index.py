@@ -34,6 +34,9 @@ _SPARED: Final = (
 )
 
 
+_FILE_ROW: Final = "id, manifest, size, resident, pinned, used, last_use, sealed"
+
+
 class Place(NamedTuple):
     """Where a chunk lies."""
 
@@ -44,7 +47,8 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """One cache file. ``used`` orders files by their last use, ``last_use`` is that moment in Unix seconds."""
+    """One cache file. ``used`` orders files by their last use, ``last_use`` is that moment in Unix seconds; ``sealed``
+    as `Index.seal` noted it."""
 
     id: int
     manifest: ManifestId
@@ -53,6 +57,7 @@ class FileRow:
     pinned: bool
     used: int
     last_use: float
+    sealed: int
 
 
 class _Waiting(NamedTuple):
@@ -141,6 +146,18 @@ class Index:
                 )
             db.execute("UPDATE files SET used = ?, last_use = ? WHERE id = ?", (_tick(db), moment, file))
 
+    def seal(self, manifest: ManifestId, moment: int) -> None:
+        """Note that every row of a file was verified and its bytes are on the disk while the file's change time was
+        ``moment`` (nanoseconds): as long as it still is, nobody has touched them."""
+        with self._transaction() as db:
+            db.execute("UPDATE files SET sealed = ? WHERE manifest = ?", (moment, manifest))
+
+    def sealed(self, manifest: ManifestId) -> int:
+        """The change time with which a file was sealed; 0: it was not."""
+        with self._connection() as db:
+            row = db.execute("SELECT sealed FROM files WHERE manifest = ?", (manifest,)).fetchone()
+            return int(row[0]) if row is not None else 0
+
     def set_pinned(self, manifest: ManifestId, pinned: bool) -> None:
         """Pin or unpin a file that has a row."""
         with self._transaction() as db:
@@ -149,15 +166,16 @@ class Index:
     def files(self) -> list[FileRow]:
         """Every file, least recently used first."""
         with self._connection() as db:
-            rows = db.execute("SELECT id, manifest, size, resident, pinned, used, last_use FROM files ORDER BY used")
+            rows = db.execute(
+                "SELECT id, manifest, size, resident, pinned, used, last_use, sealed FROM files ORDER BY used"
+            )
             return [_file_row(row) for row in rows]
 
     def evictable(self, after: int, even_pinned: bool) -> list[FileRow]:
         """The next candidates in order of use, after the use number ``after``."""
         with self._connection() as db:
             rows = db.execute(
-                "SELECT id, manifest, size, resident, pinned, used, last_use FROM files f "
-                f"WHERE used > ? AND (? OR NOT {_SPARED}) ORDER BY used LIMIT ?",
+                f"SELECT {_FILE_ROW} FROM files f WHERE used > ? AND (? OR NOT {_SPARED}) ORDER BY used LIMIT ?",
                 (after, even_pinned, limits.CACHE_EVICT_BATCH),
             )
             return [_file_row(row) for row in rows]
@@ -233,6 +251,14 @@ class Index:
         with self._connection() as db:
             rows = db.execute("SELECT chunk, offset, length FROM chunks WHERE file = ?", (file,))
             return {ChunkId(chunk): (offset, length) for chunk, offset, length in rows}
+
+    def offsets(self, manifest: ManifestId) -> set[int]:
+        """Where the committed chunks of one file begin."""
+        with self._connection() as db:
+            rows = db.execute(
+                "SELECT c.offset FROM chunks c JOIN files f ON f.id = c.file WHERE f.manifest = ?", (manifest,)
+            )
+            return {offset for (offset,) in rows}
 
     def find(self, chunks: Sequence[ChunkId]) -> dict[ChunkId, list[Place]]:
         """All places of the chunks that are held. Trust one only if it was looked up under a lock on its file."""
@@ -346,9 +372,9 @@ class Index:
                 self._idle.pop().close()
 
 
-def _file_row(row: tuple[int, bytes, int, int, int, int, float]) -> FileRow:
-    file, manifest, size, resident, pinned, used, last_use = row
-    return FileRow(file, ManifestId(manifest), size, resident, bool(pinned), used, last_use)
+def _file_row(row: tuple[int, bytes, int, int, int, int, float, int]) -> FileRow:
+    file, manifest, size, resident, pinned, used, last_use, sealed = row
+    return FileRow(file, ManifestId(manifest), size, resident, bool(pinned), used, last_use, sealed)
 
 
 def _tick(db: sqlite3.Connection) -> int:

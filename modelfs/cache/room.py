@@ -93,9 +93,12 @@ class Room:
                         return 0
                     path.unlink()
                     return row.resident
+                sealed = os.fstat(fd).st_ctime_ns == row.sealed
                 ranges = self._index.cut(row, wanted, even_pinned)
                 for offset, length in sparse.merged(ranges or []):
                     sparse.punch(fd, offset, length)
+                if sealed:  # what is left of it has not changed
+                    self._index.seal(row.manifest, os.fstat(fd).st_ctime_ns)
                 return sum(length for _, length in ranges or [])
             finally:
                 os.close(fd)

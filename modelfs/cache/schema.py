@@ -12,7 +12,7 @@ from typing import Final
 
 from modelfs import limits
 
-VERSION: Final = 1
+VERSION: Final = 2
 
 # A chunk may lie in several files (an adopted one brings its own copies), so its place is the key and not its id.
 # AUTOINCREMENT: a row that still waits for a file that was evicted can never attach itself to another file.
@@ -25,7 +25,8 @@ CREATE TABLE files (
     resident INTEGER NOT NULL DEFAULT 0,
     pinned INTEGER NOT NULL DEFAULT 0,
     used INTEGER NOT NULL,
-    last_use REAL NOT NULL
+    last_use REAL NOT NULL,
+    sealed INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX files_by_use ON files (used);
 CREATE TABLE chunks (

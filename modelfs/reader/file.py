@@ -20,8 +20,10 @@ from modelfs.cache.files import CacheFile, Uncached
 from modelfs.concurrency import together
 from modelfs.formats.layout import end_of
 from modelfs.ids import ChunkId
-from modelfs.reader.source import ChunkSource
+from modelfs.reader.prefetch import Tensors
+from modelfs.reader.source import ChunkSource, Location
 from modelfs.repository.objects import Manifest
+from modelfs.store.base import Buffer
 
 # One reply at a time is copied out before the loop runs anything else, so the fast path may reuse its buffer.
 _reply = bytearray(limits.FUSE_MAX_IO)
@@ -37,22 +39,21 @@ class FileReader:
         self._file = file
         self._starts = [0, *accumulate(extent.length for extent in manifest.chunks)]
         self._users = 1
-        # Where its tensors end, for prefetching; None until `find_tensors` has been called and is done.
-        self.tensor_ends: list[int] | None = None if manifest.tensors else []
-        self._asked = not manifest.tensors
+        # Where its tensors lie, for prefetching; None until `find_tensors` is done.
+        self.tensors: Tensors | None = None if manifest.tensors else Tensors()
 
     async def find_tensors(self) -> None:
-        """Look the tensors up, once; a failure means to go on without."""
-        if self._asked:
-            return
-        self._asked = True
+        """Look the tensors up; a failure means to go on without."""
         repo = self._source.repo
-        found: list[int] = []
+        found = Tensors()
+        self.retain()
         try:
             layout = await trio.to_thread.run_sync(repo.read_layout, self.manifest, limiter=self._source.threads)
-            found = [end_of(span) for span in layout.spans] if layout is not None else []
+            if layout is not None:
+                found = Tensors((span.offset, end_of(span)) for span in layout.spans)
         finally:
-            self.tensor_ends = found
+            self.tensors = found
+            await self.release()
 
     def chunks(self, start: int, end: int) -> range:
         """Indices of the chunks that ``[start, end)`` touches."""
@@ -77,13 +78,16 @@ class FileReader:
             if not extent.id:
                 target[:] = bytes(b - a)
                 continue
+            data = self._source.in_memory(ChunkId(extent.id))
+            if data is not None:
+                piece = data[a - self._starts[i] : b - self._starts[i]]
+                if len(piece) == len(view):
+                    return piece
+                target[:] = piece
+                continue
             place = self._file.locate(i)
             if place is None:
-                data = self._source.in_memory(ChunkId(extent.id))
-                if data is None:
-                    return None
-                target[:] = data[a - self._starts[i] : b - self._starts[i]]
-                continue
+                return None
             try:
                 n = os.preadv(place[0], [target], place[1] + a - self._starts[i], os.RWF_NOWAIT)
             except OSError as error:
@@ -94,18 +98,24 @@ class FileReader:
                 return None
         return view
 
-    async def read(self, offset: int, length: int) -> bytes | bytearray:
+    async def read(self, offset: int, length: int) -> Buffer:
         """The range (short at the end of the file), fetched concurrently where it is not here yet."""
         end = min(offset + length, self.size)
         if end <= offset:
             return b""
-        out = bytearray(end - offset)
-        wanted = [i for i in self.chunks(offset, end) if self.manifest.chunks[i].id]
+        touched = self.chunks(offset, end)
+        wanted = [i for i in touched if self.manifest.chunks[i].id]
         self.retain()
         try:
-            if len(wanted) == 1:
-                await self._copy(wanted[0], offset, end, out)
+            if len(touched) == len(wanted) == 1:
+                found = await self._source.bring(self._file, self.manifest, wanted[0])
+                base = self._starts[wanted[0]]
+                if isinstance(found, memoryview):
+                    return found[offset - base : end - base]
+                out = bytearray(end - offset)
+                await self._pread(found, memoryview(out), offset - base)
             else:
+                out = bytearray(end - offset)
                 async with together() as nursery:
                     for i in wanted:
                         nursery.start_soon(self._copy, i, offset, end, out)
@@ -119,20 +129,23 @@ class FileReader:
         found = await self._source.bring(self._file, self.manifest, i)
         target = memoryview(out)[a - offset : b - offset]
         if isinstance(found, tuple):
-            fd, at = found
-            await trio.to_thread.run_sync(_pread_all, fd, target, at + a - base, limiter=self._source.threads)
+            await self._pread(found, target, a - base)
         else:
             target[:] = found[a - base : b - base]
 
+    async def _pread(self, place: Location, target: memoryview, offset: int) -> None:
+        fd, at = place
+        await trio.to_thread.run_sync(_pread_all, fd, target, at + offset, limiter=self._source.threads)
+
     def missing(self, start: int, end: int) -> list[int]:
-        """Chunks of ``[start, end)`` that are neither verified here nor on their way."""
+        """Chunks of ``[start, end)`` that are neither here nor on their way."""
         return [
             i
             for i in self.chunks(start, end)
             if (chunk := ChunkId(self.manifest.chunks[i].id))
-            and self._file.locate(i) is None
             and not self._source.busy(chunk)
             and self._source.in_memory(chunk) is None
+            and self._file.locate(i) is None
         ]
 
     async def prefetch(self, index: int) -> None:

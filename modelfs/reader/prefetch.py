@@ -1,71 +1,134 @@
-"""Read-ahead of one open file: a window that grows while access is sequential, and nothing for random access.
+"""Read-ahead of one open file: a window for each place where it is being read in order, nothing for random access.
 
-The window is half of what the reader has already consumed in order, and there is none before the kernel's own
-read-ahead was consumed: so a reader that takes just the header of a large file fetches little else. Where the file's
-tensors are known, the window ends with the tensor in which the reader began, until it has clearly gone on to the next:
-what the kernel reads around a page by itself, up to its read-ahead size in front and twice that behind, says nothing.
+Programs read one file in several places at once (two threads sum up a mapped tensor, each its half), so an open file
+has several streams. A stream's window grows with what was read in order, up to a budget, and there is none before the
+kernel's own read-ahead was consumed: a reader that takes just the header of a large file fetches little else.
+
+Where the tensors of the file are known, a reader that begins with a tensor's first page gets the rest of that tensor
+at once, and no window reaches behind the tensor in which its stream began until the stream has clearly gone on to the
+next: what the kernel reads around a page by itself, its read-ahead size in front and twice that behind, says nothing.
+
 Pure bookkeeping; the mount starts the fetches.
 """
 
 from __future__ import annotations
 
+import mmap
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Final
 
 from modelfs import limits
 
+_FAR: Final = 2 * limits.KERNEL_READAHEAD  # the kernel reads ahead twice as far when it was told to expect order
 
-class Window:
-    """Decides, read by read, up to which offset to fetch ahead."""
+
+class Tensors:
+    """Where the tensors of a file lie: byte ranges, sorted, none within another."""
+
+    def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
+        known = sorted(ranges)
+        self._starts = [start for start, _ in known]
+        self._ends = [end for _, end in known]
+
+    def at(self, offset: int) -> tuple[int, int] | None:
+        """The tensor at ``offset``, else the next one."""
+        i = bisect_right(self._ends, offset)
+        return (self._starts[i], self._ends[i]) if i < len(self._ends) else None
+
+
+class Readahead:
+    """Decides, read by read, which range of one open file to fetch ahead."""
+
+    __slots__ = ("_streams",)
+
+    def __init__(self) -> None:
+        self._streams: list[_Stream] = []  # the one that was read last in front
+
+    def advance(self, offset: int, length: int, tensors: Tensors | None) -> tuple[int, int] | None:
+        """Note a read; return the range to prefetch now, or None. ``tensors`` None: not known yet, which means to
+        wait."""
+        end = offset + length
+        for i, stream in enumerate(self._streams):
+            if stream.continued_by(offset, end):
+                if i:
+                    self._streams.insert(0, self._streams.pop(i))
+                return stream.advance(offset, end, tensors)
+        stream = _Stream(offset, end)
+        self._streams.insert(0, stream)
+        del self._streams[limits.PREFETCH_STREAMS :]
+        return stream.begin(tensors, length)
+
+
+class _Stream:
+    """One place of a file that is being read in order."""
 
     __slots__ = ("_ahead", "_begun", "_next", "_run")
 
-    def __init__(self) -> None:
-        self._begun = 0  # where reading in order began
-        self._next = 0  # where a sequential reader would go on
-        self._run = 0  # bytes read in order so far
-        self._ahead = 0  # asked for up to here
+    def __init__(self, offset: int, end: int) -> None:
+        self._begun = offset  # where reading in order began
+        self._next = self._ahead = end  # where it would go on; asked for up to here
+        self._run = end - offset  # bytes read in order so far
 
     @property
     def in_order(self) -> bool:
-        """True when more was read in order than the kernel reads by itself."""
         return self._run > limits.KERNEL_READAHEAD
 
-    def advance(self, offset: int, length: int, tensor_ends: Sequence[int] | None = ()) -> tuple[int, int] | None:
-        """Note a read; return the range to prefetch now, or None. ``tensor_ends``: where the tensors of the file end,
-        sorted; empty when it has none, None while that is not known, which means to wait.
+    def continued_by(self, offset: int, end: int) -> bool:
+        """True when a read is a part of this stream. The kernel sends several requests of one read-ahead at once and
+        not always in order, so what is near the expected place counts."""
+        return offset <= self._next + _FAR and end >= self._next - _FAR
 
-        The kernel sends several requests of one read-ahead at once and not always in order, so anything within
-        its read-ahead size of the expected place counts as sequential.
+    def begin(self, tensors: Tensors | None, length: int) -> tuple[int, int] | None:
+        """The rest of a tensor, when the first pages that are read say that it is read from its beginning.
+
+        A page that is touched in mapped memory lies in the middle of what the kernel reads around it, or at the end of
+        the first half when it was told to expect order. Short requests are somebody who looks at what stands before a
+        tensor, as at the headers in a zip archive.
         """
-        end = offset + length
-        slack = limits.KERNEL_READAHEAD
-        if offset <= self._next + slack and end >= self._next - slack:
-            self._run += max(0, end - self._next)
-            self._next = max(self._next, end)
-        else:
-            self._begun, self._next, self._run, self._ahead = offset, end, length, end
+        if tensors is None or not self._begun or length < limits.FUSE_MAX_IO // 2:
             return None
-        if not self.in_order or tensor_ends is None:
+        around = limits.KERNEL_READAHEAD
+        for touched in (self._begun, self._begun + around // 2, self._begun + around):
+            page = touched // mmap.PAGESIZE
+            tensor = tensors.at((page + 1) * mmap.PAGESIZE - 1)
+            if touched < self._next and tensor is not None and tensor[0] // mmap.PAGESIZE == page:
+                return self._ask(min(tensor[1], self._next + limits.PREFETCH_MAX))
+        return None
+
+    def advance(self, offset: int, end: int, tensors: Tensors | None) -> tuple[int, int] | None:
+        """Another read of the stream."""
+        fresh = self._run <= _FAR
+        self._run += max(0, end - self._next)
+        self._next = max(self._next, end)
+        if fresh:
+            self._begun = min(self._begun, offset)
+            if (rest := self.begin(tensors, end - offset)) is not None:
+                return rest
+        if not self.in_order or tensors is None:
             return None
-        window = min(self._run // 2, limits.PREFETCH_MAX)
-        start, stop = max(self._ahead, end), self._next + window
-        last = self._end_of_tensor(tensor_ends)
+        window = min(self._run, limits.PREFETCH_MAX)
+        stop = self._next + window
+        last = self._end_of_tensor(tensors)
         if last is not None and last < stop:
-            stop = last
-            if stop <= start:
-                return None
-        elif stop - start < min(window // 2, limits.PREFETCH_STEP):
+            return self._ask(last)
+        if stop - self._ahead < min(window // 2, limits.PREFETCH_STEP):
+            return None
+        return self._ask(stop)
+
+    def _ask(self, stop: int) -> tuple[int, int] | None:
+        start = max(self._ahead, self._next)
+        if stop <= start:
             return None
         self._ahead = stop
         return start, stop
 
-    def _end_of_tensor(self, tensor_ends: Sequence[int]) -> int | None:
-        """Where the tensor ends in which the reader began; None once it has gone on, or without tensors."""
-        home = bisect_right(tensor_ends, self._begun)
-        if home < len(tensor_ends) and self._next > tensor_ends[home]:
+    def _end_of_tensor(self, tensors: Tensors) -> int | None:
+        """Where the tensor ends in which the stream began; None once it has gone on, or without tensors."""
+        home = tensors.at(self._begun)
+        if home is not None and self._next > home[1]:
             # It may have begun with what lies around the first page of the tensor after that.
-            home = bisect_right(tensor_ends, self._begun + limits.KERNEL_READAHEAD + limits.FUSE_MAX_IO)
-        if home == len(tensor_ends) or self._next > tensor_ends[home] + 3 * limits.KERNEL_READAHEAD:
+            home = tensors.at(self._begun + _FAR + limits.FUSE_MAX_IO)
+        if home is None or self._next > home[1] + 3 * _FAR:
             return None
-        return tensor_ends[home]
+        return home[1]

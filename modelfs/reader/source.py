@@ -1,7 +1,8 @@
 """Chunks of one mount: local cache first, else the store, one fetch per chunk however many readers wait.
 
 `ChunkSource` owns the worker limiter of all readers, the table of fetches in flight, and the bounded memory that
-holds chunks which the disk cache could not take. `FileReader` (file.py) asks it for one chunk at a time.
+holds the chunks that came last, from which readers are served before they are served from the disk cache (or, when
+that could not take them, instead). `FileReader` (file.py) asks it for one chunk at a time.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class ChunkSource:
         self.cache = cache
         self.threads = trio.CapacityLimiter(limits.READ_THREADS)
         self._in_flight: dict[ChunkId, trio.Event] = {}
-        self._memory: OrderedDict[ChunkId, bytes | bytearray | memoryview] = OrderedDict()
+        self._memory: OrderedDict[ChunkId, memoryview] = OrderedDict()
         self._memory_bytes = 0
         self._fetches = 0
         self._fetched_bytes = 0
@@ -57,8 +58,8 @@ class ChunkSource:
             log.warning("the cache is passed over: %s", error)
             return Uncached()
 
-    def in_memory(self, chunk: ChunkId) -> bytes | bytearray | memoryview | None:
-        """A chunk that the disk cache could not take, if it is still held."""
+    def in_memory(self, chunk: ChunkId) -> memoryview | None:
+        """A chunk that came a moment ago, if it is still held."""
         data = self._memory.get(chunk)
         if data is not None:
             self._memory.move_to_end(chunk)
@@ -68,9 +69,7 @@ class ChunkSource:
         """True while the chunk is being fetched."""
         return chunk in self._in_flight
 
-    async def bring(
-        self, file: CacheFile | Uncached, manifest: Manifest, index: int
-    ) -> Location | bytes | bytearray | memoryview:
+    async def bring(self, file: CacheFile | Uncached, manifest: Manifest, index: int) -> Location | memoryview:
         """Make chunk ``index`` of ``manifest`` readable here: its place on local disk, or its bytes.
 
         Raises NotFoundError, CorruptError (both name the object) or what the store said after its retries.
@@ -79,43 +78,37 @@ class ChunkSource:
         extent = manifest.chunks[index]
         chunk = ChunkId(extent.id)
         while True:
-            if (place := file.locate(index)) is not None:
-                return place
             if (data := self.in_memory(chunk)) is not None:
                 return data
-            waiting = self._in_flight.get(chunk)
-            if waiting is None:
+            if (place := file.locate(index)) is not None:
+                return place
+            if (waiting := self._in_flight.get(chunk)) is None:
                 break
             await waiting.wait()
-            # It may have gone into another manifest's cache file: a look at the index says so.
-            place = await trio.to_thread.run_sync(file.probe, index, limiter=self.threads)
-            if place is not None:
-                return place
         done = self._in_flight[chunk] = trio.Event()
         try:
             result = await trio.to_thread.run_sync(self._load, file, chunk, extent.length, index, limiter=self.threads)
+            if isinstance(result, memoryview):
+                self._remember(chunk, result)
+            return result
         except (StoreError, CorruptError) as error:
             log.error("chunk %s could not be read: %s", chunk.hex(), error)
             raise
         finally:
             del self._in_flight[chunk]
             done.set()
-        if not isinstance(result, tuple):
-            self._remember(chunk, result)
-        return result
 
-    def _load(
-        self, file: CacheFile | Uncached, chunk: ChunkId, length: int, index: int
-    ) -> Location | bytes | bytearray | memoryview:
+    def _load(self, file: CacheFile | Uncached, chunk: ChunkId, length: int, index: int) -> Location | memoryview:
         place = file.probe(index)
         if place is not None:
             return place
-        plain = self.repo.read_chunk(chunk, length)
+        plain = memoryview(self.repo.read_chunk(chunk, length))
         self._fetches += 1
         self._fetched_bytes += length
-        return file.fill(index, plain) or plain
+        file.fill(index, plain)
+        return plain
 
-    def _remember(self, chunk: ChunkId, data: bytes | bytearray | memoryview) -> None:
+    def _remember(self, chunk: ChunkId, data: memoryview) -> None:
         if chunk in self._memory:
             return
         self._memory[chunk] = data

@@ -28,15 +28,16 @@ def wrap(plain: bytes) -> bytes:
     return bytes((_RAW,)) + plain
 
 
-def unwrap(stored: bytes) -> bytes:
+def unwrap(stored: bytes | bytearray | memoryview) -> bytes:
     """The msgpack bytes. ValueError when they are damaged or too large."""
     if not stored:
         raise ValueError("no bytes")
-    header, payload = stored[0], stored[1:]
+    view = memoryview(stored)
+    header, payload = view[0], view[1:]
     if header == _RAW:
         if len(payload) > limits.META_OBJECT_MAX:
             raise ValueError(f"{len(payload)} bytes of metadata")
-        return payload
+        return bytes(payload)
     if header != _ZSTD:
         raise ValueError(f"unknown header byte {header}")
     try:

@@ -26,7 +26,7 @@ from modelfs.errors import (
     UsageError,
 )
 from modelfs.repository.keys import FORMAT_KEY
-from modelfs.store.base import Store
+from modelfs.store.base import Buffer, Store
 
 VERSION: Final = 1
 HASH: Final = "blake3-256"
@@ -96,7 +96,7 @@ def read_format(store: Store) -> Format:
     return Format(found.id, params, found.compression, found.created)
 
 
-def _check_known(store: Store, data: bytes) -> None:
+def _check_known(store: Store, data: Buffer) -> None:
     """Say "newer" of a newer store, rather than "damaged"."""
     try:
         found = msgspec.json.decode(data, type=dict[str, object])

@@ -68,8 +68,8 @@ class ObjectStoreBackend:
         except (oe.BaseError, ValueError) as error:
             raise UsageError(f"{self.url}: {_first_line(error)}") from error
 
-    def get(self, key: str) -> bytes:
-        return self._call(key, lambda: bytes(obstore.get(self._store, key).bytes()))
+    def get(self, key: str) -> Buffer:
+        return self._call(key, lambda: memoryview(obstore.get(self._store, key).bytes()))
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         if length <= 0:

@@ -67,7 +67,7 @@ class RetryStore:
         root = getattr(self._inner, "local_root", None)
         return root if isinstance(root, Path) else None
 
-    def get(self, key: str) -> bytes:
+    def get(self, key: str) -> Buffer:
         data = self._run(check_key(key), lambda: self._inner.get(key))
         self._count(gets=1, received=len(data))
         return data

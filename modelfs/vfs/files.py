@@ -22,9 +22,10 @@ from modelfs import limits
 from modelfs.errors import ModelfsError
 from modelfs.ids import ManifestId
 from modelfs.reader.file import FileReader
-from modelfs.reader.prefetch import Window
+from modelfs.reader.prefetch import Readahead
 from modelfs.reader.source import ChunkSource
 from modelfs.repository.objects import Entry, Kind, Manifest
+from modelfs.store.base import Buffer
 from modelfs.vfs.nodes import Changes, FileNode, path_of
 from modelfs.writer.bases import BASE_ATTRIBUTE, Origin, resolve_named
 from modelfs.writer.staging import ReadBase, StagedFile
@@ -60,6 +61,7 @@ class Files:
         self._opening: dict[int, trio.Lock] = {}
         self._finishing: dict[int, trio.Lock] = {}
         self._prefetches = 0
+        self._prefetching = trio.CapacityLimiter(limits.PREFETCHES)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
@@ -72,6 +74,8 @@ class Files:
             async with lock:
                 if node.reader is None:
                     node.reader = await self._open_reader(ManifestId(node.content))
+                    if node.reader.tensors is None:
+                        self._nursery.start_soon(self._find_tensors, node.reader)
                 return node.reader
         finally:
             if not lock.locked():
@@ -84,7 +88,7 @@ class Files:
 
         return await trio.to_thread.run_sync(work, limiter=self._source.threads)
 
-    def read_now(self, node: FileNode, window: Window, offset: int, length: int) -> memoryview | None:
+    def read_now(self, node: FileNode, readahead: Readahead, offset: int, length: int) -> memoryview | None:
         """The range without waiting, or None. The view is valid until the next call."""
         if node.state is not None:
             return None
@@ -92,10 +96,10 @@ class Files:
             return memoryview(node.content)[offset : offset + length] if node.kind is Kind.INLINE else None
         data = node.reader.read_now(offset, length)
         if data is not None:
-            self._prefetch(node.reader, window, offset, length)
+            self._prefetch(node.reader, readahead, offset, length)
         return data
 
-    async def read(self, node: FileNode, window: Window, offset: int, length: int) -> bytes | bytearray:
+    async def read(self, node: FileNode, readahead: Readahead, offset: int, length: int) -> Buffer:
         """The range of the current content (short at its end)."""
         state = node.state
         if state is not None:
@@ -109,17 +113,15 @@ class Files:
         reader = await self.reader(node)
         if reader is None:
             return b""
-        self._prefetch(reader, window, offset, length)
+        self._prefetch(reader, readahead, offset, length)
         return await reader.read(offset, length)
 
-    def _prefetch(self, reader: FileReader, window: Window, offset: int, length: int) -> None:
-        ahead = window.advance(offset, length, reader.tensor_ends)
+    def _prefetch(self, reader: FileReader, readahead: Readahead, offset: int, length: int) -> None:
+        ahead = readahead.advance(offset, length, reader.tensors)
         if ahead is None:
-            if reader.tensor_ends is None and window.in_order:
-                self._nursery.start_soon(self._find_tensors, reader)
             return
         for index in reader.missing(*ahead):
-            if self._prefetches >= limits.PREFETCHES:
+            if self._prefetches >= limits.PREFETCH_QUEUE:
                 return
             self._prefetches += 1
             self._nursery.start_soon(self._prefetch_one, reader, index)
@@ -132,7 +134,8 @@ class Files:
 
     async def _prefetch_one(self, reader: FileReader, index: int) -> None:
         try:
-            await reader.prefetch(index)
+            async with self._prefetching:
+                await reader.prefetch(index)
         except (ModelfsError, OSError) as error:
             log.debug("prefetch of chunk %d failed, the read itself will say so: %s", index, error)
         except Exception:

@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from modelfs.reader.prefetch import Window
+from modelfs.reader.prefetch import Readahead
 from modelfs.vfs.nodes import DirNode, FileNode
 
 T = TypeVar("T")
@@ -19,7 +19,7 @@ class FileHandle:
 
     node: FileNode
     writable: bool
-    window: Window = field(default_factory=Window)
+    readahead: Readahead = field(default_factory=Readahead)
     published: bool = False
 
 

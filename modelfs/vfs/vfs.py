@@ -24,6 +24,7 @@ from modelfs.errors import ModelfsError
 from modelfs.journal.log import JournalLog
 from modelfs.reader.source import ChunkSource
 from modelfs.repository.objects import CommitRecord, Kind
+from modelfs.store.base import Buffer
 from modelfs.vfs.commits import Committer
 from modelfs.vfs.files import Files
 from modelfs.vfs.handles import DirHandle, FileHandle, HandleTable
@@ -483,11 +484,11 @@ class Vfs:
     def read_now(self, fh: int, offset: int, length: int) -> memoryview | None:
         """Bytes without waiting, or None; valid until the next call."""
         handle = self.open_files[fh]
-        return self.files.read_now(handle.node, handle.window, offset, length)
+        return self.files.read_now(handle.node, handle.readahead, offset, length)
 
-    async def read(self, fh: int, offset: int, length: int) -> bytes | bytearray:
+    async def read(self, fh: int, offset: int, length: int) -> Buffer:
         handle = self.open_files[fh]
-        return await self.files.read(handle.node, handle.window, offset, length)
+        return await self.files.read(handle.node, handle.readahead, offset, length)
 
     async def write(self, fh: int, offset: int, data: bytes) -> int:
         node = self.open_files[fh].node

@@ -63,11 +63,71 @@ def test_what_was_filled_is_found_at_its_natural_offset(directory: Path) -> None
     cache.close()
 
 
-def test_the_next_process_finds_it_after_one_look_at_the_bytes(directory: Path) -> None:
+def test_the_next_process_trusts_what_nobody_has_touched(directory: Path) -> None:
+    content, other = _content(1), _content(2)
+    for _ in range(2):
+        cache = Cache(directory, STORE, 100 * MIB)
+        file = cache.open_file(content.id, content.manifest)
+        if not cache.resident(content.manifest):
+            assert file.locate(0) is None
+            file.close()
+            _fill(cache, content)
+            _fill(cache, other)
+            file = cache.open_file(content.id, content.manifest)
+        assert all(file.locate(i) is not None for i in range(4))
+        file.close()
+        cache.close()
+    lender = Cache(directory, STORE, 100 * MIB)
+    borrower = Content(*content.pieces[1:3])
+    file = lender.open_file(borrower.id, borrower.manifest)
+    assert _read(file.probe(1), MIB) == content.pieces[2][:MIB]
+    assert lender.statistics().hits == 0, "what lends was sealed: no hash was needed"
+    file.close()
+    lender.close()
+
+
+def test_an_eviction_of_a_part_leaves_the_rest_trusted(directory: Path) -> None:
+    content = _content(1)
+    cache = Cache(directory, STORE, 100 * MIB)
+    _fill(cache, content)
+    cache.close()
+    cache = Cache(directory, STORE, 100 * MIB)
+    assert cache.evict_to(content.manifest.size - 1) == len(content.pieces[3])
+    cache.close()
+    cache = Cache(directory, STORE, 100 * MIB)
+    file = cache.open_file(content.id, content.manifest)
+    assert [file.locate(i) is not None for i in range(4)] == [True, True, True, False]
+    file.close()
+    cache.close()
+
+
+def test_a_session_that_saw_only_a_part_vouches_for_none(directory: Path) -> None:
     content = _content(1)
     first = Cache(directory, STORE, 100 * MIB)
     _fill(first, content)
     first.close()
+    with sparse.path_of(directory / "files", content.id).open("r+b") as raw:
+        raw.seek(content.starts[3])
+        raw.write(b"x")
+    second = Cache(directory, STORE, 100 * MIB)
+    file = second.open_file(content.id, content.manifest)
+    assert file.locate(0) is None
+    assert file.probe(0) is not None
+    file.close()
+    second.close()
+    third = Cache(directory, STORE, 100 * MIB)
+    file = third.open_file(content.id, content.manifest)
+    assert file.locate(0) is None
+    assert file.probe(3) is None
+    file.close()
+    third.close()
+
+
+def test_after_an_unclean_stop_each_chunk_is_looked_at_once(directory: Path) -> None:
+    content = _content(1)
+    first = Cache(directory, STORE, 100 * MIB)
+    _fill(first, content)
+    first.index.flush()
     second = Cache(directory, STORE, 100 * MIB)
     file = second.open_file(content.id, content.manifest)
     assert all(file.locate(i) is None for i in range(4)), "not verified in this session yet"
@@ -80,6 +140,7 @@ def test_the_next_process_finds_it_after_one_look_at_the_bytes(directory: Path) 
     again.close()
     assert second.resident(content.manifest) == content.manifest.size
     second.close()
+    first.close()
 
 
 def test_a_flipped_byte_is_noticed_and_forgotten(directory: Path) -> None:

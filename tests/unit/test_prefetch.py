@@ -5,20 +5,23 @@ from __future__ import annotations
 from itertools import pairwise
 
 from modelfs import limits
-from modelfs.reader.prefetch import Window
+from modelfs.reader.prefetch import Readahead, Tensors
 
 MiB = limits.MiB
-ENDS = [20 * MiB * i for i in range(1, 101)]
+NONE = Tensors()
+HEADER = 10_000
+RANGES = [(HEADER + 20 * MiB * i, HEADER + 20 * MiB * (i + 1)) for i in range(100)]
+TENSORS = Tensors(RANGES)
 
 
-def read(window: Window, start: int, end: int, ends: list[int] | None) -> list[tuple[int, int]]:
+def read(handle: Readahead, start: int, end: int, tensors: Tensors | None) -> list[tuple[int, int]]:
     """Read ``[start, end)`` in requests of 1 MiB; what was asked for ahead."""
-    asked = [window.advance(at, MiB, ends) for at in range(start, end, MiB)]
+    asked = [handle.advance(at, MiB, tensors) for at in range(start, end, MiB)]
     return [ahead for ahead in asked if ahead is not None]
 
 
 def test_reading_in_order_is_fetched_ahead_without_gaps() -> None:
-    asked = read(Window(), 0, 200 * MiB, [])
+    asked = read(Readahead(), 0, 200 * MiB, NONE)
     assert asked[0][0] > limits.KERNEL_READAHEAD
     assert all(a[1] == b[0] for a, b in pairwise(asked))
     assert asked[-1][1] > 200 * MiB
@@ -26,34 +29,67 @@ def test_reading_in_order_is_fetched_ahead_without_gaps() -> None:
 
 
 def test_reading_here_and_there_is_not() -> None:
-    window = Window()
-    assert [a for n in range(50) if (a := window.advance(n * 37 % 50 * 40 * MiB, MiB)) is not None] == []
+    handle = Readahead()
+    assert [a for n in range(50) if (a := handle.advance(n * 37 % 50 * 40 * MiB, MiB, NONE)) is not None] == []
+
+
+def test_several_places_are_read_in_order_at_once() -> None:
+    handle, places = Readahead(), [100 * MiB * i for i in range(limits.PREFETCH_STREAMS)]
+    asked = [ahead for at in range(0, 60 * MiB, MiB) for place in places for ahead in read_one(handle, place + at)]
+    for place in places:
+        assert any(place < start and stop > place + 60 * MiB for start, stop in asked)
+
+
+def read_one(handle: Readahead, at: int) -> list[tuple[int, int]]:
+    """One request."""
+    return read(handle, at, at + 1, NONE)
+
+
+def test_who_touches_the_first_page_of_a_tensor_gets_the_rest_of_it_at_once() -> None:
+    start, end = RANGES[10]
+    page = start // 4096 * 4096
+    for before in (0, limits.KERNEL_READAHEAD // 2, limits.KERNEL_READAHEAD):
+        handle = Readahead()
+        asked = read(handle, page - before, page + max(before, MiB), TENSORS)
+        assert [stop for _, stop in asked] == [end]
+        assert asked[0][0] <= page + MiB
+    handle = Readahead()
+    behind = handle.advance(page, MiB, TENSORS)
+    assert behind == (page + MiB, end)
+    assert handle.advance(page - MiB, MiB, TENSORS) is None, "the kernel sent the first half second"
+
+
+def test_who_looks_at_a_header_before_a_tensor_or_into_its_middle_does_not() -> None:
+    start, end = RANGES[10]
+    assert Readahead().advance(start // 4096 * 4096, 128 * 1024, TENSORS) is None
+    assert Readahead().advance(start + 7 * MiB, MiB, TENSORS) is None
+    assert read(Readahead(), end - MiB // 4 * 5, end + MiB // 4 * 3, TENSORS) == [], "around its last page"
+    assert Readahead().advance(0, MiB, TENSORS) is None
 
 
 def test_a_reader_of_one_tensor_gets_no_neighbour() -> None:
     """The kernel reads around the first page and ahead behind the last."""
-    begin, end = ENDS[9], ENDS[10]
-    asked = read(Window(), begin - 4 * MiB - 4096, end + 8 * MiB, ENDS)
+    begin, end = RANGES[10]
+    asked = read(Readahead(), begin - limits.KERNEL_READAHEAD // 2, end + 4 * limits.KERNEL_READAHEAD, TENSORS)
     assert asked
     assert max(stop for _, stop in asked) == end
 
 
 def test_a_reader_of_the_whole_file_is_fetched_ahead_across_tensors() -> None:
-    window = Window()
-    first = read(window, 0, 30 * MiB, ENDS)
-    assert max(stop for _, stop in first) == ENDS[0]
-    later = read(window, 30 * MiB, 200 * MiB, ENDS)
+    handle = Readahead()
+    first = read(handle, 0, 30 * MiB, TENSORS)
+    assert max(stop for _, stop in first) == RANGES[0][1]
+    later = read(handle, 30 * MiB, 200 * MiB, TENSORS)
     assert max(stop for _, stop in later) > 200 * MiB
 
 
 def test_tensors_that_are_small_do_not_hold_a_reader_up() -> None:
-    ends = [100_000 * i for i in range(1, 5000)]
-    asked = read(Window(), 0, 60 * MiB, ends)
+    small = Tensors((100_000 * i, 100_000 * (i + 1)) for i in range(5000))
+    asked = read(Readahead(), 0, 60 * MiB, small)
     assert max(stop for _, stop in asked) > 60 * MiB
 
 
 def test_nothing_is_fetched_ahead_while_the_tensors_are_being_looked_up() -> None:
-    window = Window()
-    assert read(window, 0, 40 * MiB, None) == []
-    assert window.in_order
-    assert read(window, 40 * MiB, 60 * MiB, ENDS)
+    handle = Readahead()
+    assert read(handle, 0, 40 * MiB, None) == []
+    assert read(handle, 40 * MiB, 60 * MiB, TENSORS)

@@ -1,0 +1,1 @@
+"""Speed beside the peers, in ratios of one run: `python -m benchmarks.speed`."""
