@@ -22,6 +22,8 @@ INLINE_MAX: Final = 4 * KiB  # files up to this live in the tree entry
 DELTA_MARGIN: Final = {"balanced": 0.06, "small": 0.02}  # saved of what the chunk costs plain, by compression: reading
 # a delta reads its base as well, so less is not worth it, and with "fast" and "none" nothing is
 DELTA_JOBS: Final = 4  # deltas being worked on at once in a process: each holds ten times its chunk
+DELTA_TRIALS: Final = 8  # chunks of a file in a row that do not become deltas before trying becomes rare
+DELTA_TRIAL_STEP: Final = 16  # one in so many chunks is tried then
 DELTA_EARLIER: Final = 3  # earlier versions of a piece that a writer tries
 DELTA_HEADS: Final = 100_000  # remembered heads of stored chunks
 DELTA_PIECES: Final = 50_000  # pieces of tensors of which a mount remembers the newest versions: 200 GB, 20 MB here
@@ -65,6 +67,7 @@ PREFETCH_STEP: Final = 4 * MiB  # read-ahead is extended by at least this or hal
 PREFETCH_MAX: Final = 64 * MiB
 CHUNK_MEMORY: Final = 96 * MiB  # chunks that came last: a full window, and what is being read
 KERNEL_READAHEAD: Final = 2 * MiB  # 128 KiB (the default) makes a 2 GB load 16,384 requests; 4 overshoots
+KERNEL_DIRTY_PERCENT: Final = 40  # of the kernel's limit for dirty pages; at the default of 1 writers are throttled
 FUSE_MAX_IO: Final = 1 * MiB
 
 # --- cache
@@ -73,6 +76,7 @@ CACHE_DISK_FREE_SHARE: Final = 0.05  # of the disk, left to others
 CACHE_LOW_WATER: Final = 0.9  # an eviction run frees down to this share of the limit
 
 # --- writing
+SYNC_BEHIND: Final = 32 * MiB  # written bytes before the kernel is told to bring them to the disk (write-back)
 WRITE_BEHIND: Final = 16 * MiB  # contiguous dirty bytes before chunks are cut behind the write head
 COMMIT_DELAY: Final = 0.5  # namespace changes reach the store within a second
 COMMIT_REBASES: Final = 64  # lost races in a row before ConflictError

@@ -77,7 +77,7 @@ def _details(found: dict[str, Any]) -> None:
             ("open files", str(found["open_files"])),
             ("fetched", f"{found['fetched_chunks']} chunks, {size(found['fetched_bytes'])}"),
             ("cache", f"{size(cache['bytes'])} of {size(cache['limit'])} in {found['cache_directory']}"),
-            ("read-ahead", "raised" if found["kernel_readahead_raised"] else "the kernel's default"),
+            ("kernel limits", "raised" if found["kernel_limits_raised"] else "the kernel's default"),
             ("errors", str(found["errors"]) + (f" (last: {found['last_error']})" if found["last_error"] else "")),
         ]
     )

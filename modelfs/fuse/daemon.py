@@ -27,7 +27,7 @@ from modelfs.concurrency import first_cause
 from modelfs.config import MountOptions
 from modelfs.errors import ModelfsError, UsageError
 from modelfs.fuse import control
-from modelfs.fuse.mountpoint import check_fuse, detach, mounted_at, prepare, raise_readahead
+from modelfs.fuse.mountpoint import check_fuse, detach, mounted_at, prepare, tune
 from modelfs.fuse.notify import Notifier
 from modelfs.fuse.operations import Operations, Presentation
 from modelfs.fuse.stack import Stack, open_stack
@@ -178,9 +178,9 @@ async def _drain_all(vfs: Vfs) -> bool:
 
 
 async def _announce(mountpoint: Path, record: Path, socket_path: Path, mount: _Mount, ready: Ready | None) -> None:
-    """Once the mount answers: raise read-ahead, register it, and say so to who started us."""
+    """Once the mount answers: raise the kernel's limits, register it, and say so to who started us."""
     await trio.to_thread.run_sync(os.stat, mountpoint)
-    mount.readahead = await trio.to_thread.run_sync(raise_readahead, mountpoint)
+    mount.tuned = await trio.to_thread.run_sync(tune, mountpoint)
     record.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     facts = {"mountpoint": str(mountpoint), "pid": os.getpid(), "socket": str(socket_path)}
     partial = record.with_suffix(f".{os.getpid()}.tmp")
@@ -217,7 +217,7 @@ class _Mount:
         self.vfs = vfs
         self.operations = operations
         self.since = since
-        self.readahead = False
+        self.tuned = False
 
     async def answer(self, op: str) -> Facts:
         """Serve one control request."""
@@ -252,7 +252,7 @@ class _Mount:
             "fetched_bytes": fetched.fetched_bytes,
             "cache_directory": str(self.options.cache_dir or config.cache_directory(self.stack.repo.format.id)),
             "cache": asdict(self.stack.cache.statistics()),
-            "kernel_readahead_raised": self.readahead,
+            "kernel_limits_raised": self.tuned,
             "errors": self.operations.errors,
             "last_error": self.vfs.committer.last_error,
             "state": "mounted",

@@ -117,15 +117,21 @@ def detach(mountpoint: Path, *, lazy: bool = False) -> None:
         raise ModelfsError(f"{mountpoint}: {reason[-1] if reason else 'could not be unmounted'}")
 
 
-def raise_readahead(mountpoint: Path) -> bool:
-    """Raise the kernel's read-ahead for the mount; False when that is not allowed (it takes root)."""
+def tune(mountpoint: Path) -> bool:
+    """Raise what the kernel reads ahead on the mount and what it lets programs write before the daemon has taken it;
+    False when that is not allowed (it takes root).
+
+    The kernel keeps its strict limit for FUSE (a mount whose daemon is stuck must not fill memory with dirty pages),
+    only less of one: 1 % makes saves 1.5 to 2 times slower.
+    """
     entry = mounted_at(mountpoint)
     if entry is None:
         return False
-    knob = Path(f"/sys/class/bdi/{entry.device}/read_ahead_kb")
+    knobs = Path(f"/sys/class/bdi/{entry.device}")
     try:
-        knob.write_text(str(limits.KERNEL_READAHEAD // limits.KiB))
+        (knobs / "read_ahead_kb").write_text(str(limits.KERNEL_READAHEAD // limits.KiB))
+        (knobs / "max_ratio").write_text(str(limits.KERNEL_DIRTY_PERCENT))
     except OSError as error:
-        log.info("kernel read-ahead stays at its default (%s)", error)
+        log.info("the kernel's read-ahead and write limits stay at their defaults (%s)", error)
         return False
     return True

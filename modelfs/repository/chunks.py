@@ -28,13 +28,33 @@ from modelfs.store.base import Buffer, Store
 Local = Callable[[ChunkId, int], Buffer | None]
 
 
+class Trial:
+    """Whether deltas pay in one file, by what was seen of it so far.
+
+    Trying costs as much as reading the earlier version. Where a whole file is no successor of what it was taken for,
+    one in ``DELTA_TRIAL_STEP`` chunks is tried, until one pays. Shared by threads: a lost count would only blur it.
+    """
+
+    def __init__(self) -> None:
+        self._failed = 0  # since a delta paid
+
+    def wanted(self) -> bool:
+        """True when the next chunk should be tried."""
+        return self._failed < limits.DELTA_TRIALS or self._failed % limits.DELTA_TRIAL_STEP == 0
+
+    def note(self, paid: bool) -> None:
+        """What became of a chunk, tried or not."""
+        self._failed = 0 if paid else self._failed + 1
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """What a writer knows of a chunk that is a piece of a tensor. ``earlier``: the same piece in earlier versions,
-    the likeliest first."""
+    the likeliest first; ``trial``: what became of the other chunks of the file."""
 
     element: Element | None
     earlier: tuple[ChunkId, ...] = ()
+    trial: Trial | None = None
 
 
 class Chunks:
@@ -100,8 +120,10 @@ class Chunks:
             self._presence.vouch((chunk,))
             return chunk, 0
         encoded = codecs.encode(plain, tensor.element if tensor is not None else None, self.compression)
-        if tensor is not None and not doubtful and there is None:
-            sent = self._write_delta(chunk, plain, encoded, tensor)
+        if tensor is not None and tensor.earlier and not doubtful and there is None:
+            trial = tensor.trial or Trial()
+            sent = self._write_delta(chunk, plain, encoded, tensor) if trial.wanted() else 0
+            trial.note(sent > 0)
             if sent:
                 return chunk, sent
         self._store.put(key, encoded)

@@ -17,7 +17,7 @@ from modelfs.codecs import Compression, DeltaHead
 from modelfs.errors import UsageError
 from modelfs.formats.layout import Layout
 from modelfs.ids import ChunkId, ManifestId, TreeId
-from modelfs.repository.chunks import Chunks, Local, Tensor
+from modelfs.repository.chunks import Chunks, Local, Tensor, Trial
 from modelfs.repository.commits import Commits
 from modelfs.repository.format import Format, read_format, write_format
 from modelfs.repository.keys import FORMAT_KEY
@@ -29,7 +29,7 @@ from modelfs.repository.refs import Refs
 from modelfs.repository.trees import Difference, Trees
 from modelfs.store.base import Buffer, Store
 
-__all__ = ["EMPTY_TREE", "MAIN", "CommitRecord", "Format", "Repository", "RepositoryStatistics", "Tensor"]
+__all__ = ["EMPTY_TREE", "MAIN", "CommitRecord", "Format", "Repository", "RepositoryStatistics", "Tensor", "Trial"]
 
 MAIN: Final = "main"
 

@@ -46,13 +46,17 @@ class Files:
         on_finished: Callable[[FileNode], None],
         newest: Callable[[], Entry],
         must_keep: Callable[[Path], bool] = lambda path: False,
+        *,
+        write_back: bool = False,
     ) -> None:
         """``on_finished`` is called in the instant in which a node has a new finished version; ``newest`` gives the
         root of the newest known commit; ``must_keep`` says which local files of staged changes the journal still
-        speaks of."""
+        speaks of; ``write_back``: what is written goes to this machine's disk at once, and is cut and sent only when it
+        is finished, which leaves the processor to who writes."""
         self._on_finished = on_finished
         self._newest = newest
         self._must_keep = must_keep
+        self._write_back = write_back
         self._source = source
         self._uploader = uploader
         self._stage_dir = stage_dir
@@ -220,17 +224,20 @@ class Files:
             staged.pwrite(data, offset)
         else:
             staged.begin_write(offset, end)
+            write = staged.pwrite_through if self._write_back else staged.pwrite
             try:
                 async with self._using(state):
                     state.writing += 1
                     try:
-                        await trio.to_thread.run_sync(staged.pwrite, data, offset, limiter=self._io)
+                        await trio.to_thread.run_sync(write, data, offset, limiter=self._io)
                     finally:
                         state.writing -= 1
             finally:
                 staged.end_write(offset, end)
         self._touched(node)
-        if not state.retired and not state.busy and (span := self._uploader.ready_behind(staged, end)):
+        if self._write_back or state.retired or state.busy:
+            return len(data)
+        if span := self._uploader.ready_behind(staged, end):
             state.busy = True
             self._nursery.start_soon(self._advance, node, state, *span)
         return len(data)

@@ -95,6 +95,7 @@ class Vfs:
             self._finished,
             lambda: self.committer.head.commit.root,
             self._journaled,
+            write_back=options.write_back,
         )
         self.uploader = uploader
         self.source = source

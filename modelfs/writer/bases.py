@@ -31,7 +31,7 @@ from modelfs.formats.layout import Layout
 from modelfs.ids import ChunkId, ManifestId, TreeId
 from modelfs.repository.objects import Entry, Kind, Manifest
 from modelfs.repository.ranges import Ranges
-from modelfs.repository.repository import Repository, Tensor
+from modelfs.repository.repository import Repository, Tensor, Trial
 from modelfs.writer.tensors import Key, Tensors, large, pieces
 
 BASE_ATTRIBUTE: Final = b"user.modelfs.base"
@@ -63,6 +63,7 @@ class Earlier:
         self._tensors = Tensors(layout)
         self._first = first
         self._known = known
+        self._trial = Trial()
 
     def take(self, layout: Layout) -> None:
         """The file has told more of its layout."""
@@ -74,7 +75,8 @@ class Earlier:
         if key is None:
             return Tensor(element) if element is not None else None
         found = [table[key] for table in self._first if key in table]
-        return Tensor(element, tuple(dict.fromkeys((*found, *self._known.find(key))))[: limits.DELTA_EARLIER])
+        earlier = tuple(dict.fromkeys((*found, *self._known.find(key))))
+        return Tensor(element, earlier[: limits.DELTA_EARLIER], self._trial)
 
 
 class Versions:

@@ -8,14 +8,22 @@ has to cut. Bookkeeping happens on the event loop; only `pwrite`, `pread` and th
 
 from __future__ import annotations
 
+import ctypes
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
+from modelfs import limits
 from modelfs.repository.objects import Extent, Manifest
 from modelfs.writer.intervals import IntervalSet
+
+# Linux only, and not in the os module; CDLL lets go of the GIL. Flag from <linux/fs.h>.
+_SYNC_FILE_RANGE_WRITE: Final = 2
+_sync_file_range = ctypes.CDLL(None).sync_file_range
+_sync_file_range.argtypes = (ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint)
 
 ReadBase = Callable[[int, int], bytes]  # (offset, length) -> bytes of the base version; blocking
 
@@ -59,6 +67,7 @@ class StagedFile:
         self._cuts = _Cuts()
         self._claims: list[Claim] = []
         self._in_flight: list[tuple[int, int]] = []
+        self._unsent = 0  # bytes written since the kernel was last told to bring them to the disk
         if base is not None:
             pos = 0
             for extent in base.chunks:
@@ -112,6 +121,16 @@ class StagedFile:
             n = os.pwrite(self.fd, view, offset)
             view = view[n:]
             offset += n
+
+    def pwrite_through(self, data: bytes | bytearray | memoryview, offset: int) -> None:
+        """As `pwrite`, and now and then have the kernel begin to bring what was written to the disk, so that `sync`
+        finds little left to do."""
+        self.pwrite(data, offset)
+        self._unsent += len(data)  # racing threads may lose count, which delays a hint
+        if self._unsent >= limits.SYNC_BEHIND:
+            self._unsent = 0
+            # Only a hint: what fails here fails again, and is reported, in `sync`.
+            _sync_file_range(self.fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
 
     def truncate(self, size: int) -> None:
         """Cut or extend to ``size`` bytes; what is added reads as zeros."""

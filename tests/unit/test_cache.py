@@ -41,6 +41,14 @@ def _fill(cache: Cache, content: Content) -> None:
     file.close()
 
 
+def _flip(path: Path, offset: int) -> None:
+    with path.open("r+b") as raw:
+        raw.seek(offset)
+        byte = raw.read(1)
+        raw.seek(offset)
+        raw.write(bytes([byte[0] ^ 1]))
+
+
 def _read(place: tuple[int, int] | None, length: int) -> bytes:
     assert place is not None
     return os.pread(place[0], length, place[1])
@@ -106,9 +114,7 @@ def test_a_session_that_saw_only_a_part_vouches_for_none(directory: Path) -> Non
     first = Cache(directory, STORE, 100 * MIB)
     _fill(first, content)
     first.close()
-    with sparse.path_of(directory / "files", content.id).open("r+b") as raw:
-        raw.seek(content.starts[3])
-        raw.write(b"x")
+    _flip(sparse.path_of(directory / "files", content.id), content.starts[3])
     second = Cache(directory, STORE, 100 * MIB)
     file = second.open_file(content.id, content.manifest)
     assert file.locate(0) is None
@@ -148,12 +154,7 @@ def test_a_flipped_byte_is_noticed_and_forgotten(directory: Path) -> None:
     first = Cache(directory, STORE, 100 * MIB)
     _fill(first, content)
     first.close()
-    path = sparse.path_of(directory / "files", content.id)
-    with path.open("r+b") as raw:
-        raw.seek(content.starts[1] + 77)
-        byte = raw.read(1)
-        raw.seek(-1, os.SEEK_CUR)
-        raw.write(bytes([byte[0] ^ 1]))
+    _flip(sparse.path_of(directory / "files", content.id), content.starts[1] + 77)
     cache = Cache(directory, STORE, 100 * MIB)
     file = cache.open_file(content.id, content.manifest)
     assert file.probe(0) is not None
