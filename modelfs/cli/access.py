@@ -131,7 +131,7 @@ def access() -> Access:
     )
 
 
-def new_secret(sources: Sequence[Any]) -> Secret:
+def new_secret(sources: Sequence[Any] = (None, None, None)) -> Secret:
     """The secret for a new key slot. ``sources``: as `read_secret` takes them."""
     if sum(source is not None for source in sources) > 1:
         raise UsageError("a passphrase file, a command or a key file: one of them, please")

@@ -46,7 +46,7 @@ def command(store: str, compression: str, single_writer: bool, encrypt: bool, as
     made, keys = Format(compression=Compression(compression)), None
     secret = given_secret()
     if encrypt:
-        made, keys = encrypted(made, secret or new_secret(()), "first")
+        made, keys = encrypted(made, secret or new_secret(), "first")
     elif secret is not None:
         raise UsageError("a passphrase or key is given, but not --encrypt")
     opened = open_store(store, create=True)

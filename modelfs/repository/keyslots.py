@@ -6,7 +6,6 @@ slots is authenticated along with the keyring, so a format.json that was changed
 
 from __future__ import annotations
 
-import getpass
 import os
 import secrets
 import socket
@@ -145,7 +144,6 @@ class _Holder(msgspec.Struct, frozen=True):
 
     host: str
     pid: int
-    user: str
     since: float
 
 
@@ -158,7 +156,7 @@ def replace_format(store: Store, before: Format, after: Format, *, break_lock: b
     """
     if break_lock:
         store.delete(KEYS_LOCK)
-    holder = _Holder(socket.gethostname(), os.getpid(), getpass.getuser(), time.time())
+    holder = _Holder(socket.gethostname(), os.getpid(), time.time())
     try:
         store.put_if_absent(KEYS_LOCK, msgspec.json.encode(holder))
     except AlreadyExistsError as error:
@@ -179,5 +177,5 @@ def _locked_by(store: Store) -> str:
     except (NotFoundError, CorruptError, msgspec.DecodeError):
         who = "somebody"
     else:
-        who = f"{held.user}@{held.host} (process {held.pid}, {max(0.0, time.time() - held.since):.0f} s ago)"
+        who = f"process {held.pid} of {held.host} (since {max(0.0, time.time() - held.since):.0f} s)"
     return f"the keys of {store.url} are being changed by {who}; if that process is gone, --break-lock"

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
-from modelfs.crypto.objects import HEAD_LENGTH, PEEK_LENGTH, Sealer, epoch_of
+from modelfs.crypto.objects import HEAD_LENGTH, OVERHEAD, PEEK_LENGTH, Sealer, epoch_of
 from modelfs.errors import CorruptError
 from modelfs.repository.keys import FORMAT_KEY
 from modelfs.repository.keyslots import Reload, Unlocked
@@ -62,11 +63,13 @@ class SealedStore:
         self.inner.put_if_absent(key, self._sealed(key, data))
 
     def size(self, key: str) -> int | None:
-        """Stored bytes: those of the seal count."""
-        return self.inner.size(key)
+        """Plain bytes; 0 for what is too short to be sealed."""
+        size = self.inner.size(key)
+        return None if size is None else _plain_size(key, size)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
-        return self.inner.list(prefix)
+        for found in self.inner.list(prefix):
+            yield replace(found, size=_plain_size(found.key, found.size))
 
     def delete(self, key: str) -> None:
         self.inner.delete(key)
@@ -85,3 +88,7 @@ class SealedStore:
             if epoch_of(sealed) > self._sealer.epoch:
                 self._sealer = Sealer(self._store_id, self._reload().keyring)
             return self._sealer
+
+
+def _plain_size(key: str, size: int) -> int:
+    return size if key == FORMAT_KEY else max(0, size - OVERHEAD)
