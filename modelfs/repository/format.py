@@ -99,6 +99,11 @@ def read_format(store: Store) -> Format:
         data = store.get(FORMAT_KEY)
     except NotFoundError as error:
         raise NotAStoreError(f"no modelfs store at {store.url} (`modelfs init` makes one)") from error
+    return parse_format(store, data)
+
+
+def parse_format(store: Store, data: Buffer) -> Format:
+    """What the bytes of a format.json say. Errors as `read_format`."""
     if len(data) > limits.FORMAT_OBJECT_MAX:
         raise NotAStoreError(f"{FORMAT_KEY} at {store.url} is not modelfs's")
     _check_known(store, data)

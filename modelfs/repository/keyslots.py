@@ -22,7 +22,8 @@ from modelfs.crypto.kdf import DEFAULT_COST, KEY_LENGTH, Cost
 from modelfs.crypto.keyring import Keyring
 from modelfs.crypto.slots import Encryption, Slot, make_slot, rewrapped, slot_key, unwrap
 from modelfs.errors import AlreadyExistsError, CorruptError, LockedError, NotFoundError, UsageError
-from modelfs.repository.format import Format, format_bytes, read_format
+from modelfs.repository.checks import REF_NAME
+from modelfs.repository.format import Format, format_bytes, parse_format, read_format
 from modelfs.repository.keys import FORMAT_KEY, KEYS_LOCK
 from modelfs.store.base import Store
 
@@ -78,8 +79,10 @@ def _opened(made: Format, slot: Slot, own: bytes, master: bytes, url: str) -> Un
 
 
 def with_slot(made: Format, keys: Unlocked, name: str, secret: Secret, cost: Cost = DEFAULT_COST) -> Format:
-    """One more way in. UsageError when the name is taken or there is no room."""
+    """One more way in. UsageError when the name is taken, or none, or there is no room."""
     section = _section(made)
+    if not REF_NAME.fullmatch(name):
+        raise UsageError(f"not a name: {name[:80]!r} (letters, digits, `.`, `_`, `-`; 64 at most)")
     if any(slot.name == name for slot in section.slots):
         raise UsageError(f"there is a key slot {name!r} already")
     slot, _ = make_slot(name, secret, keys.master, made.id, cost)
@@ -154,6 +157,9 @@ def replace_format(store: Store, before: Format, after: Format, *, break_lock: b
     drop a new epoch's key, and with it what was sealed since. So the change holds a lock, which is an object that is
     created exclusively; who dies with it leaves it, and the next one is told by whom. ``break_lock`` removes it.
     """
+    data = format_bytes(after)
+    if parse_format(store, data) != after:
+        raise UsageError(f"{FORMAT_KEY} has no room for this change")
     if break_lock:
         store.delete(KEYS_LOCK)
     holder = _Holder(socket.gethostname(), os.getpid(), time.time())
@@ -164,7 +170,7 @@ def replace_format(store: Store, before: Format, after: Format, *, break_lock: b
     try:
         if read_format(store) != before:
             raise UsageError(f"{FORMAT_KEY} of {store.url} {_LOST}")
-        store.put(FORMAT_KEY, format_bytes(after))
+        store.put(FORMAT_KEY, data)
         if read_format(store) != after:
             raise UsageError(f"{FORMAT_KEY} of {store.url} {_LOST}")
     finally:

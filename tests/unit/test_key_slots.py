@@ -304,6 +304,20 @@ def test_a_change_that_dies_half_way_leaves_a_store_that_opens_and_a_lock(point:
         rotate(repo)
 
 
+@pytest.mark.parametrize("name", ["", "a/b", "../x", "x" * 65, "a b", "\n"])
+def test_a_slot_that_the_format_has_no_room_for_is_not_written(name: str) -> None:
+    store = DictStore()
+    repo = create_encrypted(store)
+    before = store.data[FORMAT_KEY]
+    with pytest.raises(UsageError, match="not a name"):
+        add(repo, name, OTHER)
+    assert repo.format.encryption is not None
+    with pytest.raises(ModelfsError):
+        repo.change_keys(replace(repo.format, encryption=msgspec.structs.replace(repo.format.encryption, slots=())))
+    assert store.data[FORMAT_KEY] == before
+    assert KEYS_LOCK not in store.data
+
+
 def test_a_plain_store_has_no_keys() -> None:
     repo = Repository.create(DictStore())
     with pytest.raises(UsageError, match="not encrypted"):
