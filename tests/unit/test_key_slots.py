@@ -8,11 +8,16 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from blake3 import blake3
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from repository_store import CHEAP, KEY_FILE, PASSPHRASE, DictStore, create_encrypted, open_with
 
-from modelfs import limits
+from modelfs import codecs, limits
 from modelfs.config import Secret
 from modelfs.crypto.kdf import Cost
 from modelfs.errors import CorruptError, LockedError, ModelfsError, NotFoundError, UntrustedError, UsageError
@@ -59,6 +64,47 @@ def test_who_gets_in() -> None:
     asked = []
     assert Repository.open(store, Access(ask=lambda url: asked.append(url) or PASSPHRASE)).head() is not None
     assert asked == [store.url]
+
+
+@pytest.mark.parametrize("secret", [PASSPHRASE, KEY_FILE])
+def test_a_store_opens_by_the_document_alone(secret: Secret) -> None:
+    """docs/store-format.md, followed with nothing but the primitives: from a secret to a chunk and its id."""
+    store = DictStore()
+    chunk, _ = create_encrypted(store, secret).write_chunk(b"plain" * 100)
+    file = json.loads(store.data[FORMAT_KEY])
+    slot = file["encryption"]["slots"][0]
+    salt = bytes.fromhex(slot["salt"])
+    if secret.kind == "passphrase":
+        cost = slot["argon2id"]
+        own = Argon2id(
+            salt=salt,
+            length=32,
+            iterations=cost["iterations"],
+            lanes=cost["lanes"],
+            memory_cost=cost["memory_kib"],
+        ).derive(secret.value)
+    else:
+        own = HKDF(SHA256(), 32, salt, b"modelfs key file").derive(secret.value)
+
+    def unseal(key: bytes, sealed: str, context: bytes) -> bytes:
+        data = bytes.fromhex(sealed)
+        return AESGCM(key).decrypt(data[:12], data[12:], context)
+
+    context = f"modelfs slot\n{file['id']}\n{slot['id']}\n{slot['kind']}".encode()
+    master = unseal(own, slot["wrapped"], context)
+    sealed, file["encryption"]["keyring"] = file["encryption"]["keyring"], ""
+    key = HKDFExpand(SHA256(), 32, b"modelfs keyring").derive(master)
+    keyring = unseal(key, sealed, json.dumps(file, separators=(",", ":")).encode())
+    assert len(keyring) == 64
+    assert chunk == blake3(b"plain" * 100, key=keyring[:32]).digest()
+    path = f"data/{chunk.hex()[:2]}/{chunk.hex()[2:]}"
+    both = HKDFExpand(SHA256(), 64, b"modelfs object\n" + path.encode()).derive(keyring[32:])
+    stored = store.data[path]
+    about = f"modelfs object\n1\n1\n{file['id']}\n{path}\n".encode()
+    cut = 17 + min(64, len(stored) - 49) + 16
+    encoded = AESGCM(both[:32]).decrypt(stored[5:17], stored[17:cut], about + b"head")
+    encoded += AESGCM(both[32:]).decrypt(stored[5:17], stored[cut:], about + b"body")
+    assert codecs.decode(encoded, 500) == b"plain" * 100
 
 
 def test_a_plain_store_in_the_place_of_an_encrypted_one_is_refused() -> None:
