@@ -12,6 +12,7 @@ import pytest
 from mounting import Machine
 from running import Run, runner
 
+from modelfs.cli import app
 from modelfs.fuse.mountpoint import mount_table
 
 CANARY = "canary-of-a-passphrase"
@@ -43,11 +44,18 @@ def sealed(modelfs: Run, words: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def refused(modelfs: Run):  # type: ignore[no-untyped-def]
-    """Run a command that must be refused; returns its one line, which shows no secret."""
+def refused(modelfs: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):  # type: ignore[no-untyped-def]
+    """Run a command that must be refused, in this process; returns its one line, which shows no secret."""
+    monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> str:
-        err = modelfs(*arguments, code=2).err
+        capsys.readouterr()
+        with monkeypatch.context() as changed:
+            changed.setattr(sys, "argv", ["modelfs", *map(str, arguments)])
+            with pytest.raises(SystemExit) as ended:
+                app.main()
+        err = capsys.readouterr().err
+        assert ended.value.code == 2, err
         assert err.startswith("modelfs: ")
         assert err.count("\n") == 1, err
         assert CANARY not in err
