@@ -11,9 +11,9 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import platformdirs
 
@@ -21,6 +21,14 @@ from modelfs import limits
 
 _APP: Final = "modelfs"
 _STORE_ID: Final = re.compile(r"[0-9a-f]{8,64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """What opens an encrypted store: the bytes of a passphrase, or 32 random bytes of a key file. Never shown."""
+
+    kind: Literal["passphrase", "key-file"]
+    value: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,9 @@ class MountOptions:
     gid: int | None = None
     umask: int | None = None
     single_writer: bool = False
+    secret: Secret | None = None
+    sign_with: Path | None = None  # file of a signing key
+    verify_with: tuple[str, ...] = ()  # public keys; history that none of them signed is refused
     compression: str | None = None  # "none", "fast", "balanced", "small"; None: what the store was made with
     fuse_options: tuple[str, ...] = ()
     log_file: Path | None = None
@@ -60,6 +71,11 @@ def cache_root() -> Path:
 def journal_directory(store_id: str) -> Path:
     """Where writes of a store are staged until they are committed. Never a cache: its loss is loss of data."""
     return state_directory() / "journal" / _checked(store_id)
+
+
+def seen_directory(store_id: str) -> Path:
+    """What this machine has seen of a store: it refuses less. Its loss only makes it trust the next answer."""
+    return state_directory() / "seen" / _checked(store_id)
 
 
 def state_directory() -> Path:

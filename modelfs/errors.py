@@ -6,6 +6,8 @@
     │   ├── FormatVersionError   written by a newer modelfs
     │   ├── UnknownRefError   no such branch, commit or tag
     │   ├── UnreachableError  the store does not answer, or refuses the credentials, at the first contact
+    │   ├── LockedError       the store is encrypted and no passphrase or key opens it
+    │   ├── UntrustedError    history that is not signed as asked, or older than what was seen before
     │   ├── UnsafeStoreError  the store cannot create exclusively, so it may not be written
     │   └── ExtraMissingError an optional dependency is not installed
     ├── StoreError            what the object store said
@@ -49,6 +51,14 @@ class UnknownRefError(UsageError):
 
 class UnreachableError(UsageError):
     """The store did not answer the first question, or refused the credentials."""
+
+
+class LockedError(UsageError):
+    """The store is encrypted, and what was given does not open it."""
+
+
+class UntrustedError(UsageError):
+    """History that no trusted key has signed, or less of it than this machine has seen."""
 
 
 class UnsafeStoreError(UsageError):

@@ -44,6 +44,20 @@ TREE_PAGE_SINGLE: Final = 2000  # a directory up to this many entries is one pag
 TREE_PAGE_TARGET: Final = 1024  # expected entries of a page of a larger directory
 TREE_PAGE_MAX: Final = 4096
 
+# --- keys
+ARGON2_MEMORY: Final = 64 * 1024  # KiB; this and the next two: the second choice of RFC 9106, 0.13 s on 2 shared cores
+ARGON2_ITERATIONS: Final = 3
+ARGON2_LANES: Final = 4
+ARGON2_MEMORY_MIN: Final = 8 * 1024  # KiB; a hostile store must neither weaken …
+ARGON2_MEMORY_MAX: Final = 1024 * 1024  # … nor exhaust us: 1 GiB
+ARGON2_ITERATIONS_MAX: Final = 64
+ARGON2_LANES_MAX: Final = 16
+ARGON2_WORK_MAX: Final = 4 * 1024 * 1024  # memory x iterations in KiB over all slots, which are tried in turn: 2.4 s
+KEY_SLOTS_MAX: Final = 16  # at the default cost 3 GiB of that
+EPOCHS_MAX: Final = 200  # data keys of one store: 13 KiB of format.json
+PASSPHRASE_MAX: Final = 4096  # bytes
+PASSPHRASE_COMMAND_TIMEOUT: Final = 300.0  # it may ask a person
+
 # --- store access
 STORE_CONCURRENCY: Final = 16  # gains beyond 8-16 in flight are small on one machine and cost memory
 STORE_CONNECT_TIMEOUT: Final = 5.0

@@ -1,4 +1,5 @@
-"""What Linux says about another process: whether it runs, is ending, or is gone (proc(5), credentials(7)).
+"""What Linux says about another process: whether it runs, is ending, or is gone (proc(5), credentials(7)); and
+keeping the memory of this one to itself.
 
 A killed process is not gone at once. Its first thread is a zombie while others still wait for a disk; until the last
 has ended, its descriptors stay open and its locks stay held.
@@ -7,12 +8,15 @@ has ended, its descriptors stay open and its locks stay held.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import resource
 import signal
 from pathlib import Path
 from typing import Final
 
 PF_EXITING: Final = 0x4  # include/linux/sched.h; field 9 of /proc/PID/stat
+_PR_SET_DUMPABLE: Final = 4  # include/uapi/linux/prctl.h
 _SIGKILL_BIT: Final = 1 << (signal.SIGKILL - 1)
 
 
@@ -40,6 +44,12 @@ def ending(pid: int) -> bool:
             if key in ("SigPnd", "ShdPnd") and int(value, 16) & _SIGKILL_BIT:
                 return True
     return False
+
+
+def forbid_core_dumps() -> None:
+    """For a process that holds keys: no core file, no debugger of the same user (prctl(2))."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _state(pid: int) -> tuple[str, int] | None:

@@ -21,7 +21,7 @@ from modelfs.cache.directory import FILES, open_directory
 from modelfs.cache.files import CacheFile, read_exactly
 from modelfs.cache.room import Room
 from modelfs.errors import CacheError
-from modelfs.ids import ChunkId, ManifestId, digest
+from modelfs.ids import PLAIN, ChunkId, Ids, ManifestId
 from modelfs.repository.objects import Manifest
 
 log = logging.getLogger(__name__)
@@ -55,10 +55,14 @@ class CachedFile:
 
 
 class Cache:
-    """See the module's text. Raises UsageError as `directory.open_directory`."""
+    """See the module's text. Raises UsageError as `directory.open_directory`. ``ids``: those of the store; who reads
+    chunks from the cache of an encrypted store must give them."""
 
-    def __init__(self, directory: Path, store_id: str, limit: int = limits.CACHE_SIZE_DEFAULT) -> None:
+    def __init__(
+        self, directory: Path, store_id: str, limit: int = limits.CACHE_SIZE_DEFAULT, ids: Ids = PLAIN
+    ) -> None:
         self.directory = directory
+        self.ids = ids
         self.files = directory / FILES
         self.index, self._lock_fd = open_directory(directory, store_id, limit)
         self.room = Room(directory, self.index, limit)
@@ -97,7 +101,7 @@ class Cache:
                     # The row counts only if it is there now that the lock on its file is held.
                     if seen in self.index.find([chunk]).get(chunk, []):
                         data = read_exactly(fd, seen.offset, length)
-                        if digest(data) == chunk:
+                        if self.ids.digest(data) == chunk:
                             return data
                 finally:
                     os.close(fd)

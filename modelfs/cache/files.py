@@ -20,7 +20,7 @@ from modelfs import limits
 from modelfs.cache import sparse
 from modelfs.cache.index import Place
 from modelfs.errors import CacheError
-from modelfs.ids import ChunkId, ManifestId, digest
+from modelfs.ids import ChunkId, ManifestId
 from modelfs.repository.objects import Manifest
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class CacheFile:
         """Read a chunk and compare its hash; a wrong one is forgotten."""
         try:
             with self._cache.verifying:
-                good = digest(read_exactly(fd, place.offset, place.length)) == chunk
+                good = self._cache.ids.digest(read_exactly(fd, place.offset, place.length)) == chunk
         except OSError as error:
             log.warning("the cache file of %s cannot be read: %s", place.manifest.hex(), error.strerror)
             good = False

@@ -30,6 +30,7 @@ COMMANDS: Final = {
     "tag": "name a commit for good",
     "du": "how much a store or a path in it takes",
     "stat": "what a store knows of one path",
+    "key": "who can open an encrypted store; keys that sign history",
     "cache": "look at and clear the local cache",
 }
 

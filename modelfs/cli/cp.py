@@ -7,6 +7,7 @@ import time
 import click
 import msgspec
 
+from modelfs.cli.access import access_options, sign_option
 from modelfs.cli.location import existing, repository, single_writer_option, split_ref, tree_path, writing
 from modelfs.cli.output import counted, json_option, print_json
 from modelfs.errors import UsageError
@@ -23,6 +24,8 @@ from modelfs.repository.repository import Repository
 @click.option("--branch", default="main", show_default=True, help="Branch that gets the copy.")
 @click.option("-m", "--message", default="", help="Why, for the history.")
 @single_writer_option
+@access_options
+@sign_option
 @json_option
 def command(
     location: str, source: str, destination: str, branch: str, message: str, single_writer: bool, as_json: bool

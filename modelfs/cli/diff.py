@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import click
 
+from modelfs.cli.access import access_options
 from modelfs.cli.location import existing, repository, tree_path
 from modelfs.cli.output import counted, json_option, print_json, printable, progress_bar, size
 from modelfs.formats.layout import Span
@@ -23,6 +24,7 @@ _Change = tuple[bytes, Entry | None, Entry | None]
 @click.argument("after", metavar="REF2")
 @click.argument("path", default="")
 @click.option("--names", is_flag=True, help="Paths only; tensors are not compared and no data is read.")
+@access_options
 @json_option
 def command(store: str, before: str, after: str, path: str, names: bool, as_json: bool) -> None:
     """Show what changed between two commits, in PATH or everywhere; in checkpoints, which tensors.

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 import click
 
+from modelfs.cli.access import access_options
 from modelfs.cli.location import existing, repository, split_ref, tree_path
 from modelfs.cli.output import facts, json_option, print_json, printable, progress_bar, size, table
 from modelfs.ids import TreeId
@@ -19,6 +20,7 @@ from modelfs.repository.usage import Usage, bases, by_codec, chunk_sizes
 @click.argument("location", metavar="STORE[:REF]")
 @click.argument("path", default="")
 @click.option("--by", type=click.Choice(["codec", "path"]), help="Split it up: by codec, or by what is in PATH.")
+@access_options
 @json_option
 def command(location: str, path: str, by: str | None, as_json: bool) -> None:
     """How much PATH (default: everything) takes: as files, as distinct chunks, and as bytes in the store.

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from modelfs.cli.access import access_options
 from modelfs.cli.location import existing, repository, split_ref, tree_path
 from modelfs.cli.output import counted, json_option, print_json, progress_bar, size
 from modelfs.errors import UsageError
@@ -19,6 +20,7 @@ from modelfs.repository.objects import Entry, Kind
 @click.argument("location", metavar="STORE[:REF]")
 @click.argument("source", metavar="SRC")
 @click.argument("destination", metavar="DST", type=click.Path(path_type=Path))
+@access_options
 @json_option
 def command(location: str, source: str, destination: Path, as_json: bool) -> None:
     """Copy a file or directory out of a store, many chunks at a time and without a mount.

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import click
 
+from modelfs.cli.access import given_secret, new_secret, secret_options
 from modelfs.cli.output import json_option, note, print_json
 from modelfs.codecs import Compression
+from modelfs.config import seen_directory
 from modelfs.errors import UsageError
+from modelfs.repository.access import Access
 from modelfs.repository.keys import COMMITS, FORMAT_KEY
+from modelfs.repository.keyslots import encrypted
 from modelfs.repository.repository import Format, Repository
 from modelfs.store.base import Store
 from modelfs.store.lease import Lease
@@ -25,17 +29,29 @@ from modelfs.store.probe import probe_exclusive_put
     help="What chunks are packed for: small takes the most time, fast hardly any.",
 )
 @click.option("--single-writer", is_flag=True, help="Accept a store that lets two writers create one object.")
+@click.option("--encrypt", is_flag=True, help="Seal everything, with a passphrase or a key file.")
+@secret_options
 @json_option
-def command(store: str, compression: str, single_writer: bool, as_json: bool) -> None:
+def command(store: str, compression: str, single_writer: bool, encrypt: bool, as_json: bool) -> None:
     """Make a store at STORE: a directory, or a URL such as s3://bucket/prefix.
 
     \b
     modelfs init /srv/models
     modelfs init s3://checkpoints/team-a --compression small
     modelfs init sftp://me@nas/volume1/models
+    modelfs init s3://checkpoints/team-b --encrypt --passphrase-file ~/.config/modelfs/team-b
+
+    With --encrypt there is no way back to the data without the passphrase or key: keep it, and a copy of format.json.
     """
+    made, keys = Format(compression=Compression(compression)), None
+    secret = given_secret()
+    if encrypt:
+        made, keys = encrypted(made, secret or new_secret(), "first")
+    elif secret is not None:
+        raise UsageError("a passphrase or key is given, but not --encrypt")
     opened = open_store(store, create=True)
-    lease = Lease(opened) if single_writer else None
+    draft = Repository(opened, made, keys)
+    lease = Lease(draft.store) if single_writer else None
     try:
         if not opened.properties.writable:
             raise UsageError(f"{opened.url} cannot be written")
@@ -44,18 +60,18 @@ def command(store: str, compression: str, single_writer: bool, as_json: bool) ->
             note(f"{opened.url}: not probed; it must never have two writers at once")
             lease.acquire()
         else:
-            probe_exclusive_put(opened)
+            probe_exclusive_put(draft.store)
         try:
-            repo = Repository.create(opened, Format(compression=Compression(compression)))
+            repo = Repository.create(opened, made, keys, Access(seen=seen_directory))
         finally:
             if lease is not None:
                 lease.release()
     finally:
         opened.close()
     if as_json:
-        print_json({"store": opened.url, "id": repo.format.id, "version": repo.format.version})
+        print_json({"store": opened.url, "id": repo.format.id, "version": repo.format.version, "encrypted": encrypt})
     else:
-        click.echo(f"made a store at {opened.url} (id {repo.format.id})")
+        click.echo(f"made {'an encrypted' if encrypt else 'a'} store at {opened.url} (id {repo.format.id})")
 
 
 def _check_empty(store: Store) -> None:

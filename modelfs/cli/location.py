@@ -11,6 +11,7 @@ from typing import Final
 
 import click
 
+from modelfs.cli.access import access
 from modelfs.cli.output import note
 from modelfs.codecs import Compression
 from modelfs.errors import UsageError
@@ -54,11 +55,11 @@ compression_option = click.option(
 
 @contextmanager
 def repository(store_url: str) -> Iterator[Repository]:
-    """The repository at a URL, closed afterwards."""
+    """The repository at a URL, opened with what `cli.access` finds, closed afterwards."""
     keep_heap()
     store = open_store(store_url)
     try:
-        yield Repository.open(store)
+        yield Repository.open(store, access())
     finally:
         store.close()
 
@@ -66,6 +67,7 @@ def repository(store_url: str) -> Iterator[Repository]:
 @contextmanager
 def writing(repo: Repository, *, single_writer: bool) -> Iterator[None]:
     """Around changes: the store has been found safe to write to, or its lease is held."""
+    repo.access.check(writes=True)
     if single_writer:
         note(f"{repo.store.url} is written under a lease; a second writer without one would damage its history")
     lease = admit_writer(repo.store, repo.format.id, single_writer=single_writer)

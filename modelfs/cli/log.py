@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import click
 
+from modelfs.cli.access import access_options
 from modelfs.cli.location import repository, split_ref, tree_path
 from modelfs.cli.output import json_option, moment, print_json, printable, size, table
 from modelfs.ids import TreeId
@@ -19,6 +20,7 @@ from modelfs.repository.repository import Repository
 @click.argument("path", required=False)
 @click.option("-n", "--max-count", type=click.IntRange(min=1), help="At most so many commits.")
 @click.option("--changes", is_flag=True, help="Show the paths that each commit changed.")
+@access_options
 @json_option
 def command(location: str, path: str | None, max_count: int | None, changes: bool, as_json: bool) -> None:
     """Show commits, newest first; with PATH only those that changed it.
@@ -74,6 +76,7 @@ def _described(record: CommitRecord, changed: list[tuple[str, bytes]] | None) ->
         "message": commit.message,
         "files": commit.files,
         "bytes": commit.size,
+        "signed_by": f"ed25519:{record.signed_by.hex()}" if record.signed_by else None,
     }
     if changed is not None:
         facts["changes"] = [{"change": sign, "path": name.decode(errors="replace")} for sign, name in changed]

@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from modelfs.cli.access import access_options
 from modelfs.cli.location import existing, repository, split_ref, tree_path
 from modelfs.cli.output import json_option, moment, print_json, printable, size, table
 from modelfs.ids import TreeId
@@ -31,6 +32,7 @@ TYPES: Final = {
 @click.argument("path", default="")
 @click.option("-l", "--long", is_flag=True, help="Mode, owner, size and time.")
 @click.option("-R", "--recursive", is_flag=True, help="Everything below.")
+@access_options
 @json_option
 def command(location: str, path: str, long: bool, recursive: bool, as_json: bool) -> None:
     """List PATH (default: the root) of a store, now or as of REF.

@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 from modelfs import config, limits
+from modelfs.cli.access import access_options, mount_keys, mount_secret, sign_option
 from modelfs.cli.location import compression_option
 from modelfs.cli.output import note
 from modelfs.codecs import Compression
@@ -62,6 +63,8 @@ def parse_size(text: str) -> int:
 @click.option("--umask", metavar="OCTAL", help="Take these bits from all modes shown.")
 @compression_option
 @click.option("--single-writer", is_flag=True, help="Write to a store without exclusive creation, under a lease.")
+@access_options
+@sign_option
 @click.option("-o", "options", multiple=True, metavar="OPTION,…", help="Options as mount(8) writes them.")
 @click.option("--log-file", type=click.Path(path_type=Path), help="Log of a mount in the background.")
 @click.option("--debug", is_flag=True, help="Log more.")
@@ -92,11 +95,13 @@ def command(
     modelfs mount /srv/models ~/models
     modelfs mount s3://checkpoints/team-a ~/models --cache-size 200GB
     modelfs mount /srv/models ~/release --at v1.2
+    modelfs mount s3://checkpoints/team-b ~/models --passphrase-file ~/.config/modelfs/team-b
     """
     given = _split(options)
     passed = _passed_on(given)
     if at is not None and (write_back or single_writer):
         raise UsageError("--at mounts history, which cannot be written")
+    sign_with, verify_with = mount_keys()
     wanted = MountOptions(
         store_url=_absolute(store),
         mountpoint=mountpoint.expanduser().absolute(),
@@ -112,6 +117,9 @@ def command(
         gid=gid if gid is not None else _number(given, "gid", 10),
         umask=_octal(umask) if umask is not None else _number(given, "umask", 8),
         single_writer=single_writer,
+        secret=mount_secret(store),
+        sign_with=sign_with,
+        verify_with=verify_with,
         compression=compression.value if compression is not None else None,
         fuse_options=passed,
         log_file=log_file.expanduser().absolute() if log_file else None,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from modelfs.cli.access import access_options, sign_option
 from modelfs.cli.location import compression_option, repository, single_writer_option, tree_path, writing
 from modelfs.cli.output import counted, json_option, print_json, progress_bar, size
 from modelfs.codecs import Compression
@@ -39,6 +40,8 @@ class _Item:
 @click.option("--base", metavar="PATH", help="File or directory in the branch that this is a new version of.")
 @compression_option
 @single_writer_option
+@access_options
+@sign_option
 @json_option
 def command(
     store: str,

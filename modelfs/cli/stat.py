@@ -10,6 +10,7 @@ import click
 
 from modelfs import config, limits
 from modelfs.cache.cache import Cache
+from modelfs.cli.access import access_options
 from modelfs.cli.location import existing, repository, split_ref, tree_path
 from modelfs.cli.ls import describe, mode_text
 from modelfs.cli.output import facts, json_option, moment, print_json, printable, size, table
@@ -24,6 +25,7 @@ from modelfs.repository.repository import Repository
 @click.argument("path")
 @click.option("--chunks", is_flag=True, help="List the chunks.")
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Cache to look into (default: the store's own).")
+@access_options
 @json_option
 def command(location: str, path: str, chunks: bool, cache_dir: Path | None, as_json: bool) -> None:
     """What a store knows of PATH: its manifest, its chunks, and how much of it is cached on this machine.
@@ -82,7 +84,7 @@ def _cached(repo: Repository, manifest: Manifest, cache_dir: Path | None) -> int
     directory = cache_dir or config.cache_directory(repo.format.id)
     if not directory.is_dir():
         return 0
-    cache = Cache(directory, repo.format.id)
+    cache = Cache(directory, repo.format.id, ids=repo.ids)
     try:
         return cache.resident(manifest)
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from modelfs.cli.access import access_options
 from modelfs.cli.location import repository
 from modelfs.cli.output import json_option, moment, print_json, table
 
@@ -12,6 +13,7 @@ from modelfs.cli.output import json_option, moment, print_json, table
 @click.argument("store")
 @click.argument("name", required=False)
 @click.argument("ref", required=False)
+@access_options
 @json_option
 def command(store: str, name: str | None, ref: str | None, as_json: bool) -> None:
     """Give a commit (default: the newest of main) a NAME that never moves; without NAME, list the tags.

@@ -1,8 +1,8 @@
 """The mount daemon: runs a mount in this process, starts one in the background, and talks to running ones.
 
 `mount_background` starts a fresh Python process (nothing is forked after a thread or a Rust runtime was started),
-hands it the options as JSON on its standard input, so that a URL never shows in a process list, and waits on a pipe
-until the mount answers or one line says why not.
+hands it the options as JSON on its standard input, so that a URL or a secret never shows in a process list, and
+waits on a pipe until the mount answers or one line says why not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import trio
 
 from modelfs import config, limits
 from modelfs.concurrency import first_cause
-from modelfs.config import MountOptions
+from modelfs.config import MountOptions, Secret
 from modelfs.errors import ModelfsError, UsageError
 from modelfs.fuse import control
 from modelfs.fuse.mountpoint import check_fuse, detach, mounted_at, prepare, tune
@@ -72,6 +72,7 @@ def mount_foreground(options: MountOptions, ready: Ready | None = None) -> int:
     prepare(options.mountpoint, nonempty="nonempty" in options.fuse_options)
     keep_heap()
     stack = open_stack(options)
+    options = replace(options, secret=None)  # the stack has what it needs of it
     try:
         return trio.run(_serve, options, stack, ready)
     finally:
@@ -307,14 +308,20 @@ def _environment() -> dict[str, str]:
 
 def _encode(options: MountOptions) -> bytes:
     plain = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(options).items()}
+    if options.secret is not None:
+        plain["secret"] = [options.secret.kind, options.secret.value.hex()]
     return json.dumps(plain).encode()
 
 
 def _decode(data: bytes) -> MountOptions:
     plain = json.loads(data)
-    for key in ("mountpoint", "cache_dir", "log_file"):
+    for key in ("mountpoint", "cache_dir", "log_file", "sign_with"):
         plain[key] = Path(plain[key]) if plain[key] is not None else None
-    plain["fuse_options"] = tuple(plain["fuse_options"])
+    for key in ("fuse_options", "verify_with"):
+        plain[key] = tuple(plain[key])
+    if plain["secret"] is not None:
+        kind, value = plain["secret"]
+        plain["secret"] = Secret(kind, bytes.fromhex(value))
     return MountOptions(**plain)
 
 

@@ -14,10 +14,12 @@ from pathlib import Path
 from modelfs.cache.cache import Cache
 from modelfs.chunking.params import ChunkParams
 from modelfs.codecs import Compression
-from modelfs.config import MountOptions, cache_directory, journal_directory
+from modelfs.config import MountOptions, cache_directory, journal_directory, seen_directory
 from modelfs.errors import UnknownRefError
 from modelfs.journal.admission import admit_writer
 from modelfs.journal.session import Session
+from modelfs.repository.access import Access
+from modelfs.repository.keyfiles import public_keys, read_signing_key
 from modelfs.repository.objects import CommitRecord
 from modelfs.repository.repository import Repository
 from modelfs.store.base import Store
@@ -55,21 +57,32 @@ def open_stack(options: MountOptions) -> Stack:
     with contextlib.ExitStack() as opened:
         store = open_store(options.store_url)
         opened.callback(store.close)
-        repo = Repository.open(store)
+        access = _access(options)
+        read_only = options.read_only or options.at is not None
+        access.check(writes=not read_only)
+        repo = Repository.open(store, access)
         if options.compression is not None:
             repo.compression = Compression(options.compression)
         store_id = repo.format.id
-        read_only = options.read_only or options.at is not None
         head = repo.resolve(options.at, options.branch) if options.at is not None else repo.head(options.branch)
         if head is None:
             known = ", ".join(sorted(repo.branches())) or "none"
             raise UnknownRefError(f"{store.url} has no branch {options.branch!r} (branches: {known})")
-        lease = None if read_only else admit_writer(store, store_id, single_writer=options.single_writer)
+        lease = None if read_only else admit_writer(repo.store, store_id, single_writer=options.single_writer)
         if lease is not None:
             opened.callback(lease.release)
-        cache = Cache(options.cache_dir or cache_directory(store_id), store_id, options.cache_size)
+        cache = Cache(options.cache_dir or cache_directory(store_id), store_id, options.cache_size, repo.ids)
         opened.callback(cache.close)
         session = None if read_only else Session.begin(journal_directory(store_id), options.branch)
         opened.pop_all()
     disk = store.local_root or journal_directory(store_id)
     return Stack(store, repo, head, cache, session, lease, repo.format.chunking, disk)
+
+
+def _access(options: MountOptions) -> Access:
+    return Access(
+        secret=options.secret,
+        signer=read_signing_key(options.sign_with) if options.sign_with is not None else None,
+        trusted=frozenset(key for word in options.verify_with for key in public_keys(word)),
+        seen=seen_directory,
+    )

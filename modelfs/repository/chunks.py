@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from modelfs import codecs, limits
 from modelfs.codecs import Compression, DeltaHead, Element
 from modelfs.errors import AlreadyExistsError, CorruptError, NotFoundError, UsageError
-from modelfs.ids import ChunkId, digest
+from modelfs.ids import ChunkId, Ids
 from modelfs.repository.keys import base_key, chunk_key
 from modelfs.repository.presence import Presence
 from modelfs.store.base import Buffer, Store
@@ -60,8 +60,9 @@ class Tensor:
 class Chunks:
     """Reads and writes the chunks of one store."""
 
-    def __init__(self, store: Store, compression: Compression) -> None:
+    def __init__(self, store: Store, ids: Ids, compression: Compression) -> None:
         self._store = store
+        self._ids = ids
         self._presence = Presence()
         self._lock = threading.Lock()
         self._heads: OrderedDict[ChunkId, DeltaHead | None] = OrderedDict()
@@ -93,7 +94,7 @@ class Chunks:
             raise CorruptError(f"chunk {chunk.hex()} is said to have {length} bytes", key)
         try:
             plain = codecs.decode(self._store.get(key), length, read_base)
-            if digest(plain) != chunk:
+            if self._ids.digest(plain) != chunk:
                 raise CorruptError("its bytes do not match its id", key)
         except NotFoundError as error:
             self._presence.suspect(chunk)
@@ -110,7 +111,7 @@ class Chunks:
         """Make sure that the store has these bytes: their id, and how many bytes were sent for it."""
         if not 0 < len(plain) <= limits.CHUNK_LENGTH_MAX:
             raise UsageError(f"a chunk of {len(plain)} bytes: 1 to {limits.CHUNK_LENGTH_MAX} fit the format")
-        chunk = ChunkId(digest(plain))
+        chunk = ChunkId(self._ids.digest(plain))
         if self._presence.known(chunk):
             return chunk, 0
         key = chunk_key(chunk)

@@ -3,7 +3,9 @@
 `Commits.commit` is optimistic: it writes number n+1 if it is absent; when somebody else was first, our changes are
 merged over theirs and the next number is tried. An object of that number with our own bytes is our own, its
 acknowledgement lost on the way. Every commit names the digest of its parent, which is checked whenever both are at
-hand; a commit that does not fit its number or its parent is a CorruptError naming its key.
+hand; a commit that does not fit its number or its parent is a CorruptError naming its key. Who trusts certain keys
+gets no commit that none of them signed, unless one that is signed follows it in the chain; and nobody gets a head that
+is older than what this machine has seen.
 """
 
 from __future__ import annotations
@@ -17,13 +19,23 @@ from collections import OrderedDict
 from collections.abc import Iterator
 
 from modelfs import limits
-from modelfs.errors import AlreadyExistsError, ConflictError, CorruptError, NotFoundError, UsageError
-from modelfs.ids import CommitId, digest
+from modelfs.crypto.signing import Signature
+from modelfs.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    CorruptError,
+    NotFoundError,
+    UntrustedError,
+    UsageError,
+)
+from modelfs.ids import CommitId, Ids
+from modelfs.repository.access import Access
 from modelfs.repository.envelope import unwrap, wrap
 from modelfs.repository.keys import COMMITS, check_ref_name, commit_key, commits_prefix, parse_commit_key, tag_key
 from modelfs.repository.merge import Merge
 from modelfs.repository.objects import EMPTY_TREE, Commit, CommitRecord, Entry, Kind
-from modelfs.repository.packing import pack_commit, unpack_commit
+from modelfs.repository.packing import pack_commit, pack_signed, split_signed, unpack_commit
+from modelfs.repository.seen import Seen, SeenHeads
 from modelfs.store.base import Store
 
 __all__ = ["CommitRecord", "Commits", "empty_root"]
@@ -32,9 +44,13 @@ __all__ = ["CommitRecord", "Commits", "empty_root"]
 class Commits:
     """Reads and extends the branches of one store. Safe to use from many threads."""
 
-    def __init__(self, store: Store, merge: Merge) -> None:
+    def __init__(self, store: Store, merge: Merge, ids: Ids, store_id: str, access: Access, seen: SeenHeads) -> None:
         self._store = store
         self._merge = merge
+        self._ids = ids
+        self._store_id = store_id
+        self._access = access
+        self._seen = seen
         self._lock = threading.Lock()
         self._recent: OrderedDict[tuple[str, int], CommitRecord] = OrderedDict()
 
@@ -44,24 +60,70 @@ class Commits:
         return tuple(sorted({key[0] for key in keys if key}))
 
     def read(self, branch: str, number: int) -> CommitRecord:
-        """One commit. NotFoundError, CorruptError."""
-        key = commit_key(check_ref_name(branch), number)
-        stored = self._store.get(key)
-        try:
-            plain = unwrap(stored)
-            commit = unpack_commit(plain)
-            if commit.number != number:
-                raise ValueError(f"it says that it is number {commit.number}")
-        except ValueError as error:
-            raise CorruptError(f"commit {branch}@{number} in {self._store.url} is damaged: {error}", key) from error
-        record = CommitRecord(branch, number, CommitId(digest(plain)), commit)
+        """One commit. NotFoundError, CorruptError, UntrustedError."""
+        record = self._fetch(branch, number)
         self._check_neighbours(record)
         return record
 
+    def _fetch(self, branch: str, number: int) -> CommitRecord:
+        """A commit as it is stored; its signature, if it has one, fits."""
+        key = commit_key(check_ref_name(branch), number)
+        stored = self._store.get(key)
+        try:
+            plain, signature = split_signed(unwrap(stored))
+            commit = unpack_commit(plain)
+            if commit.number != number:
+                raise ValueError(f"it says that it is number {commit.number}")
+            if signature is not None and not signature.fits(self._message(branch, plain)):
+                raise ValueError("its signature does not fit")
+        except ValueError as error:
+            raise CorruptError(f"commit {branch}@{number} in {self._store.url} is damaged: {error}", key) from error
+        return self._record(branch, commit, plain, signature)
+
+    def _record(self, branch: str, commit: Commit, plain: bytes, signature: Signature | None) -> CommitRecord:
+        signed_by = signature.by.raw if signature is not None else b""
+        return CommitRecord(branch, commit.number, CommitId(self._ids.digest(plain)), commit, signed_by)
+
+    def _message(self, branch: str, plain: bytes) -> bytes:
+        """What is signed: a commit belongs to one branch of one store."""
+        return f"modelfs commit\n{self._store_id}\n{branch}\n".encode() + plain
+
     def head(self, branch: str, after: int = 0) -> CommitRecord | None:
         """The newest commit, or None when there is no such branch. ``after``: a number known to exist, from which
-        newer ones are looked for upwards (one request when there is none); 0 lists the branch."""
-        check_ref_name(branch)
+        newer ones are looked for upwards (one request when there is none); 0 lists the branch. UntrustedError when
+        this machine has seen a newer one."""
+        seen = self._seen.last(check_ref_name(branch))
+        found = self._head(branch, after)
+        if seen is not None:
+            found = self._not_before(branch, found, seen, follows=after > 0)
+        if found is not None:
+            self._seen.note(found)
+        return found
+
+    def _not_before(self, branch: str, found: CommitRecord | None, seen: Seen, *, follows: bool) -> CommitRecord:
+        """``found``, or a newer one that the listing left out; ``follows``: its past was checked before."""
+        if found is not None and follows and found.number >= seen.number:
+            return found
+        known = found if found is not None and found.number == seen.number else None
+        try:
+            known = known or self._fetch(branch, seen.number)
+        except NotFoundError as error:
+            if found is not None and found.number > seen.number:
+                return found  # the seen one is no longer kept
+            shown = f"shows {branch}@{found.number}" if found is not None else f"has no branch {branch}"
+            raise self._rolled_back(branch, f"{shown}, and {branch}@{seen.number} was seen here") from error
+        if known.id != seen.id:
+            raise self._rolled_back(branch, f"its {branch}@{seen.number} is another one than was seen here")
+        if found is None or found.number < seen.number:  # a stale listing
+            found = self._head(branch, seen.number)
+            assert found is not None
+        return found
+
+    def _rolled_back(self, branch: str, why: str) -> UntrustedError:
+        where = self._seen.where(branch)
+        return UntrustedError(f"{self._store.url} has been rolled back: {why}. If that is meant, remove {where}")
+
+    def _head(self, branch: str, after: int) -> CommitRecord | None:
         newest: CommitRecord | None = None
         if after:
             number = after
@@ -76,7 +138,7 @@ class Commits:
             except NotFoundError:
                 return newest or self._recalled(branch, number)
             number += 1
-        return self.head(branch, max(number, self._last_listed(branch)))
+        return self._head(branch, max(number, self._last_listed(branch)))
 
     def log(self, start: CommitRecord) -> Iterator[CommitRecord]:
         """The commit and those before it, newest first, each verified against its child. Ends with the first
@@ -131,13 +193,17 @@ class Commits:
             size=size,
         )
         plain = pack_commit(commit)
-        record = CommitRecord(branch, commit.number, CommitId(digest(plain)), commit)
+        signer = self._access.signer
+        signature = signer.sign(self._message(branch, plain)) if signer is not None else None
+        record = self._record(branch, commit, plain, signature)
+        stored = wrap(plain if signature is None else pack_signed(plain, signature))
         try:
-            self._store.put_if_absent(commit_key(branch, commit.number), wrap(plain))
+            self._store.put_if_absent(commit_key(branch, commit.number), stored)
         except AlreadyExistsError:
             if self.read(branch, commit.number).id != record.id:
                 return None
         self._remember(record)
+        self._seen.note(record)
         return record
 
     def _last_listed(self, branch: str) -> int:
@@ -157,6 +223,7 @@ class Commits:
     def _remember(self, record: CommitRecord) -> None:
         with self._lock:
             self._recent[record.branch, record.number] = record
+            self._recent.move_to_end((record.branch, record.number))
             if len(self._recent) > limits.RECENT_COMMITS:
                 self._recent.popitem(last=False)
 
@@ -165,6 +232,12 @@ class Commits:
         with self._lock:
             before = self._recent.get((record.branch, record.number - 1))
             same = self._recent.get((record.branch, record.number))
+            after = self._recent.get((record.branch, record.number + 1))
+        bound = after is not None and after.commit.parent == record.id
+        trusted = self._access.trusted
+        if trusted and not bound and not any(key.raw == record.signed_by for key in trusted):
+            what = "is signed by a key that is not trusted" if record.signed_by else "is not signed"
+            raise UntrustedError(f"commit {record.branch}@{record.number} in {self._store.url} {what}")
         if before is not None:
             self._check_link(before, record)
         if same is not None and same.id != record.id:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from modelfs import limits
 from modelfs.errors import UsageError
-from modelfs.ids import TreeId, digest
+from modelfs.ids import TreeId
 from modelfs.repository.objects import EMPTY_TREE, Entry, PageRef
 from modelfs.repository.packing import Item, pack_page
 from modelfs.repository.pages import Page, Pages, Paging, name_of, page_of, weight_of
@@ -127,7 +127,7 @@ class DirectoryEdit:
         if page.level > limits.TREE_INDEX_LEVELS:
             raise UsageError(f"a directory of {page.count} entries does not fit the format")
         plain = pack_page(page.level, page.items)
-        tree = TreeId(digest(plain))
+        tree = TreeId(self._pages.ids.digest(plain))
         self.written[tree] = (plain, page)
         return PageRef(page.items[0].name, tree, page.count, page.weight)
 

@@ -1,13 +1,14 @@
 """format.json: what makes a prefix of an object store a modelfs store.
 
 It is the last object that `Repository.create` writes and the first that `Repository.open` reads. A program refuses
-what it does not know: a higher version, another hash, or a field that has no meaning to it (it may be encryption).
+what it does not know: a higher version, another hash, or a field that has no meaning to it. In an encrypted store it
+holds the key slots too and is rewritten when they change (`keyslots`); all else in it is sealed along with the keys.
 """
 
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
@@ -17,6 +18,7 @@ from msgspec import Meta
 from modelfs import limits
 from modelfs.chunking.params import ChunkParams
 from modelfs.codecs import Compression
+from modelfs.crypto.slots import Encryption
 from modelfs.errors import (
     AlreadyExistsError,
     CorruptError,
@@ -30,6 +32,7 @@ from modelfs.store.base import Buffer, Store
 
 VERSION: Final = 1
 HASH: Final = "blake3-256"
+CIPHER: Final = "aes-256-gcm"
 
 _Length = Annotated[int, Meta(ge=1, le=limits.CHUNK_LENGTH_MAX)]
 
@@ -45,6 +48,13 @@ class Format:
     created: str = field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     version: int = VERSION
     hash: str = HASH
+    encryption: Encryption | None = None
+
+    @property
+    def context(self) -> bytes:
+        """All that format.json says but for the sealed keys: what they are sealed along with."""
+        assert self.encryption is not None
+        return format_bytes(replace(self, encryption=msgspec.structs.replace(self.encryption, keyring="")))
 
 
 class _Chunking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,7 +64,7 @@ class _Chunking(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     group_size: _Length
 
 
-class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     format: Literal["modelfs"]
     version: Literal[1]
     id: Annotated[str, Meta(pattern="^[0-9a-f]{32}$", max_length=32)]
@@ -62,13 +72,20 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chunking: _Chunking
     compression: Compression
     created: Annotated[str, Meta(max_length=64)]
+    encryption: Encryption | None = None
+
+
+def format_bytes(made: Format) -> bytes:
+    """format.json."""
+    c = made.chunking
+    chunking = _Chunking(c.min_size, c.avg_size, c.max_size, c.group_size)
+    file = _File("modelfs", 1, made.id, "blake3-256", chunking, made.compression, made.created, made.encryption)
+    return msgspec.json.encode(file)
 
 
 def write_format(store: Store, made: Format) -> None:
     """Write format.json. UsageError when there is a store already."""
-    c = made.chunking
-    chunking = _Chunking(c.min_size, c.avg_size, c.max_size, c.group_size)
-    data = msgspec.json.encode(_File("modelfs", 1, made.id, "blake3-256", chunking, made.compression, made.created))
+    data = format_bytes(made)
     try:
         store.put_if_absent(FORMAT_KEY, data)
     except AlreadyExistsError as error:
@@ -82,18 +99,25 @@ def read_format(store: Store) -> Format:
         data = store.get(FORMAT_KEY)
     except NotFoundError as error:
         raise NotAStoreError(f"no modelfs store at {store.url} (`modelfs init` makes one)") from error
+    return parse_format(store, data)
+
+
+def parse_format(store: Store, data: Buffer) -> Format:
+    """What the bytes of a format.json say. Errors as `read_format`."""
     if len(data) > limits.FORMAT_OBJECT_MAX:
         raise NotAStoreError(f"{FORMAT_KEY} at {store.url} is not modelfs's")
     _check_known(store, data)
     try:
         found = msgspec.json.decode(data, type=_File)
-    except msgspec.DecodeError as error:
+        if found.encryption is not None:
+            found.encryption.check()
+    except ValueError as error:
         raise CorruptError(f"{FORMAT_KEY} of {store.url} is damaged: {error}", FORMAT_KEY) from error
     c = found.chunking
     if not c.min_size <= c.avg_size <= c.max_size:
         raise CorruptError(f"{FORMAT_KEY} of {store.url} is damaged: chunk sizes out of order", FORMAT_KEY)
     params = ChunkParams(c.min_size, c.avg_size, c.max_size, c.group_size)
-    return Format(found.id, params, found.compression, found.created)
+    return Format(found.id, params, found.compression, found.created, encryption=found.encryption)
 
 
 def _check_known(store: Store, data: Buffer) -> None:
@@ -110,6 +134,8 @@ def _check_known(store: Store, data: Buffer) -> None:
             f"the store at {store.url} has format version {version}; this modelfs knows up to {VERSION}: update it"
         )
     unknown = sorted(found.keys() - {f.name for f in msgspec.structs.fields(_File)})
-    if unknown or found.get("hash", HASH) != HASH:
-        what = f"`{unknown[0][:80]}`" if unknown else "another hash"
+    encryption = found.get("encryption")
+    cipher = encryption.get("cipher", CIPHER) if isinstance(encryption, dict) else CIPHER
+    if unknown or found.get("hash", HASH) != HASH or cipher != CIPHER:
+        what = f"`{unknown[0][:80]}`" if unknown else "another hash" if cipher == CIPHER else "another cipher"
         raise FormatVersionError(f"the store at {store.url} uses {what}, which this modelfs does not know: update it")

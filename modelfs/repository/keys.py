@@ -15,6 +15,7 @@ from modelfs.ids import ChunkId
 from modelfs.repository.checks import REF_NAME
 
 FORMAT_KEY: Final = "format.json"
+KEYS_LOCK: Final = "keys.lock"
 COMMITS: Final = "commits/"
 TAGS: Final = "tags/"
 DELTAS: Final = "deltas/"

@@ -6,7 +6,7 @@ from typing import Final
 
 from modelfs import limits
 from modelfs.formats.layout import Layout, Span
-from modelfs.ids import ManifestId, digest
+from modelfs.ids import ManifestId
 from modelfs.repository.meta import MetaObjects
 from modelfs.repository.objects import Manifest, TensorSpan, TensorTable
 from modelfs.repository.packing import pack_manifest, pack_tensors, unpack_manifest, unpack_tensors
@@ -28,7 +28,7 @@ class Manifests:
     def write(self, manifest: Manifest) -> ManifestId:
         """Store a manifest whose chunks and tensor table are in the store already."""
         plain = pack_manifest(manifest)
-        manifest_id = ManifestId(digest(plain))
+        manifest_id = ManifestId(self._meta.ids.digest(plain))
         self._meta.save(manifest_id, plain)
         self._meta.remember(_WHAT, manifest_id, manifest, len(plain))
         return manifest_id
@@ -48,7 +48,7 @@ class Manifests:
             return b""
         tensors = tuple(TensorSpan(s.offset, s.length, s.dtype, s.shape, s.name) for s in spans)
         plain = pack_tensors(TensorTable(layout.format, tensors))
-        table_id = digest(plain)
+        table_id = self._meta.ids.digest(plain)
         self._meta.save(table_id, plain)
         return table_id
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from modelfs import limits
 from modelfs.errors import CorruptError, NotFoundError
-from modelfs.ids import digest
+from modelfs.ids import PLAIN, Ids
 from modelfs.repository.envelope import unwrap, wrap
 from modelfs.repository.keys import meta_key
 from modelfs.repository.presence import Presence
@@ -40,7 +40,8 @@ class MetaStatistics:
 class MetaObjects:
     """Loads and saves metadata objects of one store."""
 
-    def __init__(self, store: Store, memory: int = limits.META_MEMORY) -> None:
+    def __init__(self, store: Store, ids: Ids = PLAIN, memory: int = limits.META_MEMORY) -> None:
+        self.ids = ids
         self._store = store
         self._presence = Presence()
         self._lock = threading.Lock()
@@ -64,7 +65,7 @@ class MetaObjects:
         try:
             plain = self._fetch(what, object_id, key)
             decoded = unpack(plain)
-        except ValueError as error:
+        except (ValueError, CorruptError) as error:
             self._presence.suspect(object_id)
             raise CorruptError(f"{what} {object_id.hex()} in {self._store.url} is damaged: {error}", key) from error
         self._presence.confirm(object_id)
@@ -79,7 +80,7 @@ class MetaObjects:
             message = f"{what} {object_id.hex()} is missing in {self._store.url}"
             raise NotFoundError(message, key) from error
         plain = unwrap(stored)
-        if digest(plain) != object_id:
+        if self.ids.digest(plain) != object_id:
             raise ValueError("its bytes do not match its id")
         return plain
 

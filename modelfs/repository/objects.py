@@ -109,6 +109,14 @@ class Commit(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     size: _Size
 
 
+class SignedCommit(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A commit's msgpack bytes and a signature over them: what is stored in the place of the commit."""
+
+    commit: bytes
+    key: Annotated[bytes, Meta(min_length=32, max_length=32)]
+    signature: Annotated[bytes, Meta(min_length=64, max_length=64)]
+
+
 class Tag(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A name for one commit, given once."""
 
@@ -129,12 +137,13 @@ class PageRef(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 @dataclass(frozen=True, slots=True)
 class CommitRecord:
-    """A commit and where it stands."""
+    """A commit and where it stands. ``signed_by``: the public key, b"" for one without a signature."""
 
     branch: str
     number: int
     id: CommitId
     commit: Commit
+    signed_by: bytes = b""
 
 
 @dataclass(slots=True)

@@ -15,9 +15,10 @@ import msgspec
 from msgspec import Meta
 
 from modelfs import limits
+from modelfs.crypto.signing import PublicKey, Signature
 from modelfs.errors import UsageError
 from modelfs.repository import checks
-from modelfs.repository.objects import Commit, Entry, Manifest, PageRef, Tag, TensorTable
+from modelfs.repository.objects import Commit, Entry, Manifest, PageRef, SignedCommit, Tag, TensorTable
 
 Item = Entry | PageRef
 T = TypeVar("T")
@@ -27,6 +28,7 @@ _encoder: Final = msgspec.msgpack.Encoder()
 _manifest: Final = msgspec.msgpack.Decoder(Manifest)
 _tensors: Final = msgspec.msgpack.Decoder(TensorTable)
 _commit: Final = msgspec.msgpack.Decoder(Commit)
+_signed: Final = msgspec.msgpack.Decoder(SignedCommit)
 _tag: Final = msgspec.msgpack.Decoder(Tag)
 _leaf: Final = msgspec.msgpack.Decoder(tuple[int, Annotated[tuple[Entry, ...], _Bounded]])
 _index: Final = msgspec.msgpack.Decoder(tuple[int, Annotated[tuple[PageRef, ...], _Bounded]])
@@ -66,6 +68,19 @@ def unpack_commit(plain: bytes) -> Commit:
     commit = _decode(_commit, plain)
     checks.check_commit(commit)
     return commit
+
+
+def pack_signed(plain: bytes, signature: Signature) -> bytes:
+    """A commit's plain bytes with their signature."""
+    return _encoder.encode(SignedCommit(plain, signature.by.raw, signature.value))
+
+
+def split_signed(stored: bytes) -> tuple[bytes, Signature | None]:
+    """A commit's plain bytes and their signature, if there is one. The signature is not verified."""
+    if stored[:1] != b"\x93":  # an array of three; a commit is one of nine
+        return stored, None
+    found = _decode(_signed, stored)
+    return found.commit, Signature(PublicKey(found.key), found.signature)
 
 
 def pack_tag(tag: Tag) -> bytes:

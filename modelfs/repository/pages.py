@@ -89,6 +89,7 @@ class Pages:
     """Loads pages of one store; decoded pages stay in the memory of `MetaObjects`."""
 
     def __init__(self, meta: MetaObjects) -> None:
+        self.ids = meta.ids
         self._meta = meta
 
     def root(self, tree: TreeId) -> Page:

@@ -10,22 +10,25 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from modelfs.codecs import Compression, DeltaHead
-from modelfs.errors import UsageError
+from modelfs.errors import CorruptError, UsageError
 from modelfs.formats.layout import Layout
-from modelfs.ids import ChunkId, ManifestId, TreeId
+from modelfs.ids import ChunkId, Ids, ManifestId, TreeId
+from modelfs.repository.access import Access
 from modelfs.repository.chunks import Chunks, Local, Tensor, Trial
 from modelfs.repository.commits import Commits
 from modelfs.repository.format import Format, read_format, write_format
 from modelfs.repository.keys import FORMAT_KEY
+from modelfs.repository.keyslots import Unlocked, reopen, replace_format
 from modelfs.repository.manifests import Manifests
 from modelfs.repository.merge import Merge
 from modelfs.repository.meta import MetaObjects, MetaStatistics
 from modelfs.repository.objects import EMPTY_TREE, CommitRecord, Entry, Kind, Manifest, Tag, TreeDelta
 from modelfs.repository.refs import Refs
+from modelfs.repository.sealed import SealedStore
 from modelfs.repository.trees import Difference, Trees
 from modelfs.store.base import Buffer, Store
 
@@ -44,39 +47,73 @@ class RepositoryStatistics:
 
 
 class Repository:
-    """One store, opened. Make one with `create` or `open`."""
+    """One store, opened. Make one with `create` or `open`. ``store`` shows plain objects, of an encrypted store too."""
 
-    def __init__(self, store: Store, made: Format) -> None:
-        self.store = store
+    def __init__(self, store: Store, made: Format, keys: Unlocked | None = None, access: Access | None = None) -> None:
+        self.access = access = replace(access or Access(), secret=None, ask=None)  # they are not needed any more
+        self.keys = keys
+        self.store: Store = store if keys is None else SealedStore(store, made.id, keys, self._reopen)
         self.format = made
-        self._chunks = Chunks(store, made.compression)
-        self._meta = MetaObjects(store)
+        self.ids = Ids(keys.keyring.id_key if keys is not None else None)
+        self._seen = access.memory(made)
+        self._chunks = Chunks(self.store, self.ids, made.compression)
+        self._meta = MetaObjects(self.store, self.ids)
         self._manifests = Manifests(self._meta)
         self._trees = Trees(self._meta)
         self._merge = Merge(self._trees)
-        self._commits = Commits(store, self._merge)
-        self._refs = Refs(store, self._commits)
+        self._commits = Commits(self.store, self._merge, self.ids, made.id, access, self._seen)
+        self._refs = Refs(self.store, self._commits)
 
     @classmethod
-    def create(cls, store: Store, made: Format | None = None) -> Repository:
+    def create(
+        cls, store: Store, made: Format | None = None, keys: Unlocked | None = None, access: Access | None = None
+    ) -> Repository:
         """Make a store: an empty first commit of "main", then format.json, so that a store that opens is whole.
-        UsageError when there is one already."""
+        ``made`` and ``keys`` are those of `keyslots.encrypted` for an encrypted one. UsageError when there is a store
+        already."""
         if store.size(FORMAT_KEY) is not None:
             raise UsageError(f"there is a modelfs store at {store.url} already")
         made = made or Format()
-        repo = cls(store, made)
+        repo = cls(store, made, keys, access)
         root = Entry(b"", Kind.DIRECTORY, 0o755, os.getuid(), os.getgid(), time.time_ns(), 0, EMPTY_TREE)
         # A creation that was cut short may have left its first commit. It is as good as ours while it is empty.
-        first = repo.head(MAIN) or repo.commit(MAIN, None, root, "")
+        try:
+            head = repo.head(MAIN)
+        except CorruptError as error:
+            raise UsageError(f"a creation of {store.url} was cut short; remove what it left: {error}") from error
+        first = head or repo.commit(MAIN, None, root, "")
         if first.commit.root.content != EMPTY_TREE:
             raise UsageError(f"{store.url} holds commits but no {FORMAT_KEY}: it is damaged, or not modelfs's")
         write_format(store, made)
+        repo._note_keys(made)
         return repo
 
     @classmethod
-    def open(cls, store: Store) -> Repository:
-        """Open a store: NotAStoreError, FormatVersionError."""
-        return cls(store, read_format(store))
+    def open(cls, store: Store, access: Access | None = None) -> Repository:
+        """Open a store: NotAStoreError, FormatVersionError, LockedError, UntrustedError."""
+        access = access or Access()
+        made = read_format(store)
+        keys = access.unlock(made, store.url)
+        repo = cls(store, made, keys, access)
+        repo._note_keys(made)
+        return repo
+
+    def _reopen(self) -> Unlocked:
+        """The keys as they are now: somebody has rotated them."""
+        assert self.keys is not None
+        made = read_format(self.store)
+        self.keys = reopen(made, self.keys, self.store.url)
+        self._note_keys(made)
+        return self.keys
+
+    def _note_keys(self, made: Format) -> None:
+        self._seen.check_revision(made.encryption.revision if made.encryption is not None else 0, self.store.url)
+
+    def change_keys(self, after: Format, *, break_lock: bool = False) -> None:
+        """Put a format.json with other key slots, as `keyslots` makes it, in the place of the one that was read."""
+        replace_format(self.store, self.format, after, break_lock=break_lock)
+        self.format = after
+        self._note_keys(after)
 
     # -- chunks and manifests -----------------------------------------------------------------------------------
 

@@ -9,16 +9,21 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from modelfs.config import Secret
+from modelfs.repository.format import Format
+from modelfs.repository.keyslots import encrypted
+from modelfs.repository.sealed import SealedStore
 from modelfs.store.base import Store
 from modelfs.store.fsspecstore import FsspecStore
 from modelfs.store.open import open_store
 
-EXCLUSIVE = ("local", "memory", "s3", "sftp")
+EXCLUSIVE = ("local", "memory", "s3", "sftp", "sealed")
 
 
 @pytest.fixture(params=[*EXCLUSIVE, "fsspec"])
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    """An empty store of each kind. "fsspec": any file system of that library, here the one that lives in memory."""
+    """An empty store of each kind. "fsspec": any file system of that library, here the one that lives in memory;
+    "sealed": what an encrypted store looks like from above."""
     if request.param == "fsspec":
         name = f"/{uuid.uuid4().hex}"
         store: Store = FsspecStore(f"fs:/{name}", name, lambda: fsspec.filesystem("memory"), "memory")
@@ -29,9 +34,14 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     urls = {
         "local": lambda: str(tmp_path / "store"),
         "memory": lambda: f"memory://{uuid.uuid4().hex}",
+        "sealed": lambda: f"memory://{uuid.uuid4().hex}",
         "s3": lambda: request.getfixturevalue("s3_bucket") + "/some/prefix",
         "sftp": lambda: request.getfixturevalue("sftp_url"),
     }
     store = open_store(urls[request.param](), create=True)
-    yield store
+    if request.param == "sealed":
+        made, keys = encrypted(Format(), Secret("key-file", bytes(32)), "first")
+        yield SealedStore(store, made.id, keys, lambda: keys)
+    else:
+        yield store
     store.close()

@@ -6,10 +6,17 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 
+from modelfs import limits
+from modelfs.config import Secret
+from modelfs.crypto.kdf import Cost
 from modelfs.errors import AlreadyExistsError, NotFoundError
 from modelfs.ids import TreeId
+from modelfs.repository.access import Access
+from modelfs.repository.format import Format
+from modelfs.repository.keyslots import encrypted
 from modelfs.repository.meta import MetaObjects
 from modelfs.repository.objects import EMPTY_TREE, Entry, Kind, TreeDelta
+from modelfs.repository.repository import Repository
 from modelfs.repository.trees import Trees
 from modelfs.store.base import Buffer, ObjectInfo, StoreProperties, check_key
 
@@ -99,3 +106,19 @@ def trees_of(store: DictStore) -> Trees:
 def puts(*entries: Entry) -> TreeDelta:
     """A change that adds or replaces entries of one directory."""
     return TreeDelta(puts={entry.name: entry for entry in entries})
+
+
+CHEAP = Cost(limits.ARGON2_MEMORY_MIN, 1, 1)
+PASSPHRASE = Secret("passphrase", b"canary passphrase")
+KEY_FILE = Secret("key-file", bytes(range(32)))
+
+
+def create_encrypted(store: DictStore, secret: Secret = KEY_FILE) -> Repository:
+    """A new encrypted store with one key slot, "first"."""
+    made, keys = encrypted(Format(), secret, "first", CHEAP)
+    return Repository.create(store, made, keys)
+
+
+def open_with(store: DictStore, secret: Secret = KEY_FILE) -> Repository:
+    """An encrypted store, opened."""
+    return Repository.open(store, Access(secret=secret))
