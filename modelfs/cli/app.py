@@ -30,6 +30,8 @@ COMMANDS: Final = {
     "tag": "name a commit for good",
     "du": "how much a store or a path in it takes",
     "stat": "what a store knows of one path",
+    "fsck": "find and repair damage in a store",
+    "scrub": "verify the chunks of a store little by little",
     "cache": "look at and clear the local cache",
 }
 

@@ -45,6 +45,12 @@ class Commits:
 
     def read(self, branch: str, number: int) -> CommitRecord:
         """One commit. NotFoundError, CorruptError."""
+        record = self.load(branch, number)
+        self._check_neighbours(record)
+        return record
+
+    def load(self, branch: str, number: int) -> CommitRecord:
+        """One commit, verified for itself alone: whether it fits its neighbours is for the caller to judge."""
         key = commit_key(check_ref_name(branch), number)
         stored = self._store.get(key)
         try:
@@ -54,9 +60,7 @@ class Commits:
                 raise ValueError(f"it says that it is number {commit.number}")
         except ValueError as error:
             raise CorruptError(f"commit {branch}@{number} in {self._store.url} is damaged: {error}", key) from error
-        record = CommitRecord(branch, number, CommitId(digest(plain)), commit)
-        self._check_neighbours(record)
-        return record
+        return CommitRecord(branch, number, CommitId(digest(plain)), commit)
 
     def head(self, branch: str, after: int = 0) -> CommitRecord | None:
         """The newest commit, or None when there is no such branch. ``after``: a number known to exist, from which

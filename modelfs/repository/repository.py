@@ -24,7 +24,7 @@ from modelfs.repository.keys import FORMAT_KEY
 from modelfs.repository.manifests import Manifests
 from modelfs.repository.merge import Merge
 from modelfs.repository.meta import MetaObjects, MetaStatistics
-from modelfs.repository.objects import EMPTY_TREE, CommitRecord, Entry, Kind, Manifest, Tag, TreeDelta
+from modelfs.repository.objects import EMPTY_TREE, CommitRecord, Entry, Kind, Manifest, PageRef, Tag, TreeDelta
 from modelfs.repository.pages import Page
 from modelfs.repository.refs import Refs
 from modelfs.repository.trees import Difference, Trees
@@ -103,6 +103,10 @@ class Repository:
     def compression(self, chosen: Compression) -> None:
         self._chunks.compression = chosen
 
+    def distrust_chunk(self, chunk: ChunkId) -> None:
+        """Have the next `write_chunk` of these bytes store them anew, whatever the store has."""
+        self._chunks.distrust(chunk)
+
     def use_local(self, local: Local) -> None:
         """Where to look for the bases of deltas before the store is asked."""
         self._chunks.local = local
@@ -127,6 +131,14 @@ class Repository:
         """Store where the tensors of a file lie: what its manifest says in ``tensors``."""
         return self._manifests.write_layout(layout)
 
+    def read_meta(self, what: str, object_id: bytes) -> bytes:
+        """The verified msgpack bytes of a manifest, tensor table or tree page. NotFoundError, ValueError."""
+        return self._meta.fetch(what, object_id)
+
+    def write_meta(self, object_id: bytes, plain: bytes) -> None:
+        """Store a metadata object that was seen damaged or missing here; ``plain`` as `read_meta` gave it."""
+        self._meta.save(object_id, plain)
+
     # -- directories --------------------------------------------------------------------------------------------
 
     def lookup(self, tree: TreeId, name: bytes) -> Entry | None:
@@ -140,6 +152,10 @@ class Repository:
     def read_page(self, tree: TreeId) -> Page:
         """One page of a directory as it is stored, for who visits every object; its id need not be a directory's."""
         return self._trees.page(tree)
+
+    def page_below(self, ref: PageRef, level: int, upper: bytes | None) -> Page:
+        """The page that an index page refers to."""
+        return self._trees.page_below(ref, level, upper)
 
     def diff(self, before: TreeId, after: TreeId) -> Iterator[Difference]:
         """(name, entry before, entry after) for what differs between two directories, not below them."""
@@ -170,6 +186,10 @@ class Repository:
     def read_commit(self, branch: str, number: int) -> CommitRecord:
         """One commit."""
         return self._commits.read(branch, number)
+
+    def load_commit(self, branch: str, number: int) -> CommitRecord:
+        """One commit, not compared with its neighbours."""
+        return self._commits.load(branch, number)
 
     def commit(
         self, branch: str, base: CommitRecord | None, root: Entry, message: str, files: int = 0, size: int = 0

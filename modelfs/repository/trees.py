@@ -57,6 +57,10 @@ class Trees:
         """One page, whatever its level."""
         return self._pages.root(tree)
 
+    def page_below(self, ref: PageRef, level: int, upper: bytes | None) -> Page:
+        """The page of ``level`` that an index page refers to; ``upper``: the first name behind it."""
+        return self._pages.child(ref, level, upper)
+
     def diff(self, before: TreeId, after: TreeId) -> Iterator[Difference]:
         """What differs between two directories (not below), sorted by name. Pages that both have are not read."""
         if before == after:
