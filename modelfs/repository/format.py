@@ -87,7 +87,7 @@ def read_format(store: Store) -> Format:
     _check_known(store, data)
     try:
         found = msgspec.json.decode(data, type=_File)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise CorruptError(f"{FORMAT_KEY} of {store.url} is damaged: {error}", FORMAT_KEY) from error
     c = found.chunking
     if not c.min_size <= c.avg_size <= c.max_size:
@@ -100,7 +100,7 @@ def _check_known(store: Store, data: Buffer) -> None:
     """Say "newer" of a newer store, rather than "damaged"."""
     try:
         found = msgspec.json.decode(data, type=dict[str, object])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotAStoreError(f"{FORMAT_KEY} at {store.url} is not modelfs's") from error
     if found.get("format") != "modelfs":
         raise NotAStoreError(f"{FORMAT_KEY} at {store.url} is not modelfs's")

@@ -63,7 +63,7 @@ def read_progress(path: Path, store_id: str) -> Progress:
         found = msgspec.json.decode(path.read_bytes(), type=Progress)
     except FileNotFoundError:
         return Progress(store_id)
-    except (OSError, msgspec.DecodeError) as error:
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not the state of a scrub: {error}") from error
     if found.store != store_id:
         raise UsageError(f"{path} is the state of another store's scrub ({found.store[:64]})")
