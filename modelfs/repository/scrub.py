@@ -75,7 +75,10 @@ def write_progress(path: Path, progress: Progress) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        partial.write_bytes(msgspec.json.encode(progress))
+        with partial.open("wb") as file:
+            file.write(msgspec.json.encode(progress))
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(path)
     except OSError as error:
         raise UsageError(f"the state {path} cannot be written: {error.strerror}") from error

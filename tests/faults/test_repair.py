@@ -21,7 +21,7 @@ def repaired(store: str, mirror: str) -> Findings:
     return Fsck(repo, Repair(repo, (), other)).run(read_data=True)
 
 
-@pytest.mark.parametrize("how", ["missing", "flipped", "emptied"])
+@pytest.mark.parametrize("how", ["missing", "flipped"])
 @pytest.mark.parametrize("area", ["data", "meta"])
 def test_damage_is_an_error_until_it_is_repaired(machine: Machine, store: str, area: str, how: str) -> None:
     first = machine.mount(store)
@@ -32,12 +32,12 @@ def test_damage_is_an_error_until_it_is_repaired(machine: Machine, store: str, a
     shutil.copytree(store, machine.directory / "mirror")
     objects = [p for p in (Path(store) / area).rglob("*") if p.is_file()]
     assert objects
-    for path in objects if area == "data" else [p for p in objects if len(p.read_bytes()) > 0]:
+    for path in objects:
         path.chmod(0o600)
         if how == "missing":
             path.unlink()
         else:
-            path.write_bytes(b"" if how == "emptied" else path.read_bytes()[:-1] + b"\x55")
+            path.write_bytes(path.read_bytes()[:-1] + b"\x55")
     if area == "meta":  # the root stays readable, or nothing could be mounted
         head = Repository.open(open_store(str(machine.directory / "mirror"))).resolve(None)
         key = Path("meta") / head.commit.root.content.hex()[:2] / head.commit.root.content.hex()[2:]

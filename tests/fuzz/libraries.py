@@ -30,7 +30,8 @@ def main() -> None:
         file.create_dataset("group/chunked", data=np.ones((4, 6), np.float32), chunks=(2, 3))
     module = io.BytesIO()
     torch.save(torch.nn.Linear(2, 2), module)
-    to_gguf.directory = tempfile.mkdtemp()  # type: ignore[attr-defined]
+    scratch = tempfile.TemporaryDirectory()
+    to_gguf.directory = scratch.name  # type: ignore[attr-defined]
     files = {
         "safetensors-small": save(arrays),
         "zip-torch": to_torch(arrays),

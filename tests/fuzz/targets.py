@@ -82,6 +82,7 @@ from modelfs.store.lease import KEY as LEASE_KEY
 from modelfs.store.lease import Lease
 from modelfs.writer.tensors import Tensors
 
+_scratch: Final = tempfile.TemporaryDirectory(prefix="modelfs-fuzz-")  # gone when the process ends
 CORPUS: Final = Path(__file__).parent / "corpus"
 ID: Final = bytes(range(32))
 T = TypeVar("T")
@@ -346,8 +347,7 @@ def _frame(payload: bytes) -> bytes:
 
 
 def _local() -> list[Target]:
-    scratch = Path(tempfile.mkdtemp(prefix="modelfs-fuzz-"))
-    path = scratch / "log"
+    path = Path(_scratch.name) / "log"
     entry = _entries()[2]
     records = [
         Begin("main", 3),

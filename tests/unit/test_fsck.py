@@ -454,3 +454,108 @@ def test_format_json(stock: Stocked, how: str) -> None:
     assert not restore_format(stock.store, stocked().store), "another store's is not ours"
     assert restore_format(stock.store, whole)
     assert stock.store.data == whole.data
+
+
+# -- what others do meanwhile, and what cannot be mended -----------------------------------------------------------
+
+
+def test_a_delta_that_is_damaged_itself_and_whose_base_is(stock: Stocked) -> None:
+    whole, expected = stock.copy(), stock.files()
+    for kind in ("base", "delta"):
+        data = stock.store.data[stock.keys[kind]]
+        stock.store.data[stock.keys[kind]] = data[:-1] + bytes((data[-1] ^ 1,))
+    found = check(stock.store, repair=True, other=whole, read_data=True)
+    assert {d.key for d in found.damages} == {stock.keys["base"], stock.keys["delta"]}
+    assert not found.damages.left()
+    assert stock.files() == expected
+
+
+class Flaky(DictStore):
+    """Gives wrong bytes of one object at some of the times that it is asked for it."""
+
+    def __init__(self, data: dict[str, bytes], key: str, bad: set[int]) -> None:
+        super().__init__()
+        self.data, self._key, self._bad, self._asked = dict(data), key, bad, 0
+
+    def get(self, key: str) -> bytes:
+        data = super().get(key)
+        if key == self._key:
+            self._asked += 1
+            return data[:-1] if self._asked in self._bad else data
+        return data
+
+
+@pytest.mark.parametrize(("bad", "damaged"), [({1, 2}, []), ({1, 2, 4}, ["delta"]), ({1, 2, 3}, ["base"])])
+def test_a_base_that_somebody_repairs_meanwhile(stock: Stocked, bad: set[int], damaged: list[str]) -> None:
+    """Asked for by itself, by the delta, when it is judged, and by the delta again."""
+    flaky = Flaky(stock.store.data, stock.keys["base"], bad)
+    found = check(flaky, ref="main", read_data=True)
+    assert [d.key for d in found.damages] == [stock.keys[kind] for kind in damaged]
+
+
+def test_bases_that_are_not_kept_are_read_again(stock: Stocked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelfs.limits.FSCK_BASES", 0)
+    assert not list(check(stock.store, read_data=True).damages)
+
+
+def test_metadata_is_not_mended_without_a_second_store(stock: Stocked) -> None:
+    spoil(stock.store.data, stock.keys["manifest"], "flipped")
+    before = dict(stock.store.data)
+    assert check(stock.store, repair=True).damages.left() == 1
+    assert stock.store.data == before
+
+
+@pytest.mark.parametrize(("kind", "how"), [("tag", "emptied"), ("commit", "missing")])
+def test_history_that_the_second_store_lacks(stock: Stocked, kind: str, how: str) -> None:
+    other = stock.copy()
+    for store in (stock.store, other):
+        spoil(store.data, stock.keys[kind], how)
+    before = dict(stock.store.data)
+    found = check(stock.store, repair=True, other=other)
+    assert [d.key for d in found.damages if not d.repaired] == [stock.keys[kind]]
+    assert stock.store.data == before
+
+
+def test_a_store_that_does_not_keep_what_is_written(stock: Stocked) -> None:
+    """A repair counts when what was written can be read."""
+
+    class Losing(DictStore):
+        def put(self, key: str, data: Buffer) -> None:
+            super().put(key, data)
+            if key == stock.keys["manifest"]:
+                self.data[key] = b"\0"
+
+    losing, whole = Losing(), stock.copy()
+    losing.data = dict(stock.store.data)
+    del losing.data[stock.keys["manifest"]]
+    (damage,) = check(losing, repair=True, other=whole).damages
+    assert not damage.repaired
+
+
+def test_a_commit_whose_writer_comes_back_is_not_replaced(stock: Stocked) -> None:
+    key = stock.keys["commit"]
+    kept = stock.store.data[key]
+
+    class Late(DictStore):
+        def put_if_absent(self, key: str, data: Buffer) -> None:
+            self.data[key] = kept
+            super().put_if_absent(key, data)
+
+    late, whole = Late(), stock.copy()
+    late.data = dict(stock.store.data)
+    del late.data[key]
+    assert not check(late, repair=True, other=whole).damages.left()
+    assert late.data[key] == kept
+
+
+def test_chunks_that_claim_to_build_on_each_other_stop_nothing(stock: Stocked) -> None:
+    base, delta = (ChunkId(bytes.fromhex(stock.keys[k][5:].replace("/", ""))) for k in ("base", "delta"))
+    first, second = weights(1), weights(1, 1e-6)
+    stock.store.data[chunk_key(base)] = codecs.encode_delta(first, second, DeltaHead(delta, Element.F32, 1, 1))
+    stock.store.data[base_key(delta, base)] = b"delta\n"
+    for read_data in (False, True):
+        found = check(stock.store, read_data=read_data)
+        assert {d.key for d in found.damages} == {chunk_key(base), chunk_key(delta)}
+    whole = stocked().store
+    assert not check(stock.store, repair=True, other=whole, read_data=True).damages.left()
+    assert not list(check(stock.store, read_data=True).damages)

@@ -12,6 +12,9 @@ from fuzz.mutate import Inputs
 from fuzz.runner import fuzz, replay
 from fuzz.targets import CORPUS, Target, table
 
+from modelfs.formats import detect
+from modelfs.formats.layout import Growing
+
 TARGETS = table()
 KEPT = sorted(path for path in CORPUS.glob("*/*") if path.parent.name != "formats")
 
@@ -32,6 +35,17 @@ def test_small_files_that_ask_for_much(name: str) -> None:
     target, make = BOMBS[name]
     found = replay(TARGETS[target], make())
     assert found is None, found.what
+
+
+def test_a_growing_file_that_leads_in_circles_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = (CORPUS / "formats" / "zip-torch").read_bytes()
+    for steps, understood in ((1000, True), (3, False)):
+        monkeypatch.setattr("modelfs.limits.LAYOUT_STEPS_MAX", steps)
+        growing = Growing(detect.parse(None))
+        while (want := growing.want) is not None and want.offset < len(data):
+            growing.feed(data[want.offset : want.offset + want.length])
+        assert (growing.want is not None) is understood  # the archive may go on
+        assert growing.told is not understood or growing.layout is not None
 
 
 def test_every_decoder_takes_its_own_seeds() -> None:
