@@ -8,9 +8,11 @@ python -m fuzz --atheris --inputs 20000             guided by coverage, where th
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -56,14 +58,15 @@ def main() -> int:
 
 
 def _guided(names: list[str], share: int, seed: int, findings: Path) -> int:
-    """One process for each target: atheris ends the process it runs in."""
+    """One process for each target: atheris ends the process it runs in, and nothing in there is cleaned up."""
     failed = 0
     findings.mkdir(exist_ok=True)
-    for name in names:
-        command = [sys.executable, "-m", "fuzz.guided", name, str(share), str(seed), str(findings)]
-        if subprocess.run(command, check=False).returncode:
-            failed += 1
-            click.echo(f"{name}: failed (see {findings})")
+    with tempfile.TemporaryDirectory(prefix="modelfs-fuzz-") as scratch:
+        for name in names:
+            command = [sys.executable, "-m", "fuzz.guided", name, str(share), str(seed), str(findings)]
+            if subprocess.run(command, check=False, env={**os.environ, "TMPDIR": scratch}).returncode:
+                failed += 1
+                click.echo(f"{name}: failed (see {findings})")
     return 1 if failed else 0
 
 
