@@ -3,9 +3,12 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 READY := .venv/.ready
+FUZZ := .fuzz-venv
+INPUTS ?= 1000000
+SEED ?= 0
 TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
 
-.PHONY: help deps venv demo test lint bench bench-size clean lock
+.PHONY: help deps venv demo test lint fuzz bench bench-size clean lock
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -37,6 +40,15 @@ test: venv lint ## lint, then all tests: units, stores, real mounts, faults, fra
 	@tools/install-deps.sh tests
 	$(BIN)/python -m pytest -q
 
+# atheris has wheels for some Pythons only, and stays out of .venv; what it imports comes from there.
+fuzz: venv ## INPUTS=1000000 inputs over all decoders, then some more guided by coverage where atheris installs
+	PYTHONPATH=tests $(BIN)/python -m fuzz --inputs $(INPUTS) --seed $(SEED)
+	@test -d $(FUZZ) || python3 -m venv $(FUZZ)
+	@if $(FUZZ)/bin/pip install --quiet --disable-pip-version-check atheris; then \
+		PYTHONPATH=.:tests:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
+		$(FUZZ)/bin/python -m fuzz --atheris --inputs $(INPUTS) --seed $(SEED); \
+	else echo "atheris cannot be installed here: without guidance only"; fi
+
 bench: venv ## measure against the alternatives, side by side in one run
 	$(BIN)/python -m benchmarks
 
@@ -46,7 +58,7 @@ bench-size: venv ## how small series of checkpoints become, beside restic, borg,
 	$(BIN)/python -m benchmarks.size
 
 clean: ## remove .venv and caches; stores, mounts and their data stay
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf .venv .fuzz-venv fuzz-findings .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 lock: ## resolve the dependencies anew and write requirements.lock

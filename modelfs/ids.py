@@ -27,6 +27,11 @@ class Ids:
     def __init__(self, key: bytes | None = None) -> None:
         self._key = key
 
+    @property
+    def keyed(self) -> bool:
+        """True in an encrypted store: nobody else's ids are like these."""
+        return self._key is not None
+
     def digest(self, data: bytes | bytearray | memoryview) -> bytes:
         """The id of an object with these plain bytes: 32 bytes. Releases the GIL."""
         return (blake3(data) if self._key is None else blake3(data, key=self._key)).digest()

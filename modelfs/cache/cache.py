@@ -64,7 +64,7 @@ class Cache:
         self.directory = directory
         self.ids = ids
         self.files = directory / FILES
-        self.index, self._lock_fd = open_directory(directory, store_id, limit)
+        self.index, self._lock_fd = open_directory(directory, store_id, limit, keyed=ids.keyed)
         self.room = Room(directory, self.index, limit)
         self.verifying = threading.BoundedSemaphore(limits.CACHE_VERIFY_BUFFERS)
         self._session = self.index.begin()

@@ -1,6 +1,6 @@
 """A cache directory: whose it is, who uses it, and putting right what an unclean stop left.
 
-    store           the id of the store that the cache belongs to
+    store           the id of the store that the cache belongs to, and "keyed" when its ids need the store's key
     lock            flock LOCK_SH by every process that uses the cache
     index.sqlite    what lies where
     files/xx/<id>   one sparse file per manifest
@@ -31,12 +31,14 @@ INDEX: Final = "index.sqlite"
 FILES: Final = "files"
 _STORE: Final = "store"
 _LOCK: Final = "lock"
+_KEYED: Final = " keyed"
 
 
-def open_directory(path: Path, store_id: str, limit: int) -> tuple[Index, int]:
+def open_directory(path: Path, store_id: str, limit: int, *, keyed: bool = False) -> tuple[Index, int]:
     """The index of the cache at ``path`` and a descriptor whose lock keeps repairs away while it is open.
 
     UsageError when the directory cannot be written, belongs to another store, or ``limit`` is below one chunk.
+    ``keyed``: the store is encrypted, and the caller has its key.
     """
     if limit < limits.CHUNK_MAX:
         raise UsageError(f"a cache of {limit} bytes is smaller than one chunk ({limits.CHUNK_MAX} bytes)")
@@ -46,7 +48,7 @@ def open_directory(path: Path, store_id: str, limit: int) -> tuple[Index, int]:
     except OSError as error:
         raise UsageError(f"the cache directory {path} is not writable: {error.strerror}") from error
     try:
-        _claim(path, store_id)
+        _claim(path, store_id, keyed=keyed)
         alone = _lock_alone(lock)
         if alone:
             _prepare(path)
@@ -69,22 +71,33 @@ def open_directory(path: Path, store_id: str, limit: int) -> tuple[Index, int]:
 
 def read_store_id(path: Path) -> str:
     """Id of the store that the cache at ``path`` belongs to; UsageError when it is no cache."""
+    return _read_marker(path).removesuffix(_KEYED)
+
+
+def is_keyed(path: Path) -> bool:
+    """True when only who has the key of its store can verify what the cache at ``path`` holds. UsageError as above."""
+    return _read_marker(path).endswith(_KEYED)
+
+
+def _read_marker(path: Path) -> str:
     try:
         return (path / _STORE).read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not a cache directory") from error
 
 
-def _claim(path: Path, store_id: str) -> None:
+def _claim(path: Path, store_id: str, *, keyed: bool) -> None:
     marker = path / _STORE
+    said = f"{store_id}{_KEYED if keyed else ''}\n"
     try:
         with marker.open("x") as file:
-            file.write(store_id + "\n")
+            file.write(said)
     except FileExistsError:
         found = read_store_id(path)
         if found and found != store_id:
             raise UsageError(f"the cache directory {path} belongs to another store ({found})") from None
-        marker.write_text(store_id + "\n")
+        if keyed or not found:
+            marker.write_text(said)
 
 
 def _lock_alone(lock: int) -> bool:

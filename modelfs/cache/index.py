@@ -252,6 +252,12 @@ class Index:
             rows = db.execute("SELECT chunk, offset, length FROM chunks WHERE file = ?", (file,))
             return {ChunkId(chunk): (offset, length) for chunk, offset, length in rows}
 
+    def places(self, file: int, manifest: ManifestId) -> list[tuple[ChunkId, Place]]:
+        """Every committed chunk of one file in order; one that is there twice has two places."""
+        with self._connection() as db:
+            rows = db.execute("SELECT chunk, offset, length FROM chunks WHERE file = ? ORDER BY offset", (file,))
+            return [(ChunkId(chunk), Place(manifest, offset, length)) for chunk, offset, length in rows]
+
     def offsets(self, manifest: ManifestId) -> set[int]:
         """Where the committed chunks of one file begin."""
         with self._connection() as db:

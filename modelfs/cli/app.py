@@ -31,6 +31,8 @@ COMMANDS: Final = {
     "du": "how much a store or a path in it takes",
     "stat": "what a store knows of one path",
     "key": "who can open an encrypted store; keys that sign history",
+    "fsck": "find and repair damage in a store",
+    "scrub": "verify the chunks of a store little by little",
     "cache": "look at and clear the local cache",
 }
 

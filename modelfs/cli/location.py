@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -31,8 +31,10 @@ def split_ref(location: str) -> tuple[str, str | None]:
         return location, None
     if "://" in location and "/" not in location.partition("://")[2].rpartition(":")[0]:
         return location, None  # scheme://host:port
-    if "://" not in location and Path(location).exists():
-        return location, None
+    if "://" not in location:
+        with suppress(OSError):  # a name that no file system takes
+            if Path(location).exists():
+                return location, None
     return found["store"], found["ref"]
 
 

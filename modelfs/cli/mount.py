@@ -36,7 +36,10 @@ def parse_size(text: str) -> int:
     if found is None:
         raise UsageError(f"not a size: {text!r} (such as 50GB or 512MiB)")
     unit = found[2].upper()
-    return int(float(found[1]) * (_UNITS.get(unit) or _BINARY[unit]))
+    count = float(found[1]) * (_UNITS.get(unit) or _BINARY[unit])
+    if count > limits.FILE_SIZE_MAX:
+        raise UsageError(f"not a size: {text[:80]!r} (it is larger than any file can be)")
+    return int(count)
 
 
 @click.command("mount")

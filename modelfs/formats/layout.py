@@ -68,16 +68,56 @@ def whole_file() -> Want:
     return Want(0, limits.FILE_SIZE_MAX)
 
 
+class TooMuchError(ValueError):
+    """A file makes its parser work harder, or remember more, than any honest one does."""
+
+
+class Budget:
+    """What the parser of one file may spend beside the bytes that it asks for: a file of a few kilobytes can lead its
+    reader in circles, and can have one long name mean thousands of tensors. Each method raises TooMuchError."""
+
+    def __init__(self) -> None:
+        self._steps = limits.LAYOUT_STEPS_MAX
+        self._operations = limits.PICKLE_OPS_MAX
+        self._characters = limits.LAYOUT_NAMES_MAX
+
+    def step(self) -> None:
+        """One look at the file."""
+        self._steps -= 1
+        if self._steps < 0:
+            raise TooMuchError("the file leads in circles")
+
+    def operation(self) -> None:
+        """One opcode of a pickle."""
+        self._operations -= 1
+        if self._operations < 0:
+            raise TooMuchError("too many opcodes")
+
+    def name(self, text: str) -> str:
+        """A name that is kept, cut to what the store has room for."""
+        text = text[: limits.PATH_MAX]
+        self.spell(len(text))
+        return text
+
+    def spell(self, characters: int) -> None:
+        """Characters of a name."""
+        self._characters -= characters
+        if self._characters < 0:
+            raise TooMuchError("too many names")
+
+
 class Window:
     """Bytes of the file around where a parser reads, so that walking it in small steps asks for few, large pieces."""
 
-    def __init__(self, ahead: int = limits.LAYOUT_READ_AHEAD) -> None:
+    def __init__(self, ahead: int = limits.LAYOUT_READ_AHEAD, budget: Budget | None = None) -> None:
+        self.budget = budget or Budget()
         self._ahead = ahead
         self._start = 0
         self._data = b""
 
     def read(self, offset: int, length: int) -> Generator[Want | Layout, bytes, bytes]:
-        """``length`` bytes at ``offset``, fewer at the end of the file. Use with ``yield from``."""
+        """``length`` bytes at ``offset``, fewer at the end of the file. Use with ``yield from``. TooMuchError."""
+        self.budget.step()
         at = offset - self._start
         if not 0 <= at <= at + length <= len(self._data):
             self._data = yield Want(offset, max(length, self._ahead))
@@ -101,7 +141,7 @@ def end_of(span: Span) -> int:
 def read_all(parser: Parser, read: Callable[[int, int], bytes]) -> Layout | None:
     """Drive a parser over a finished file. ``read(offset, length)``: those bytes, fewer at the end of the file.
 
-    A parser that asks for too much (`limits.LAYOUT_READS_MAX`, `limits.LAYOUT_BYTES_MAX`) finds no layout.
+    A parser that asks for too much (`limits.LAYOUT_READS_MAX`, `limits.LAYOUT_BYTES_MAX`, `Budget`) finds no layout.
     """
     total = 0
     try:
@@ -117,6 +157,8 @@ def read_all(parser: Parser, read: Callable[[int, int], bytes]) -> Layout | None
     except StopIteration as stop:
         found: Layout | None = stop.value
         return found
+    except TooMuchError:
+        return None
     parser.close()
     return None
 
@@ -172,6 +214,8 @@ class Growing:
             self.want = item
         except StopIteration as stop:
             self.layout, self.want = stop.value, None
+        except TooMuchError:
+            self.layout = self.want = None
 
 
 def _moved(inner: Layout, offset: int, prefix: str) -> Layout:

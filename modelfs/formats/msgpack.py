@@ -106,7 +106,8 @@ def parse(size: int | None) -> Parser:
                 data = yield from window.read(token.start, min(token.size, _NAME_PART))
                 levels[-1].key = data.decode("utf-8", "replace")
             elif token.kind == "ext" and token.ext == _NDARRAY:
-                span = yield from _array(window, token, ".".join(level.name() for level in levels))
+                name = window.budget.name(".".join(level.name() for level in levels))
+                span = yield from _array(window, token, name)
                 if span is None:
                     return None
                 spans.append(span)

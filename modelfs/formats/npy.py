@@ -48,10 +48,16 @@ def _describe(header: bytes) -> tuple[str, tuple[int, ...], int] | None:
         found = ast.literal_eval(header.decode("latin-1").strip())
         descr, shape = found["descr"], found["shape"]
         order, kind, width = descr[0], descr[1], int(descr[2:])
+        if (
+            not isinstance(shape, tuple)
+            or len(shape) > limits.LAYOUT_SIDES_MAX
+            or any(type(n) is not int for n in shape)
+        ):
+            return None
         count = math.prod(shape)
         if not 0 < width <= 32 or min(shape, default=0) < 0 or not 0 <= count * width <= limits.FILE_SIZE_MAX:
             return None
     except (ValueError, SyntaxError, TypeError, KeyError, IndexError, RecursionError, MemoryError, OverflowError):
         return None
     dtype = "BOOL" if kind == "b" else f"{_KINDS[kind]}{8 * width}" if kind in _KINDS and order in "<|" else ""
-    return dtype, tuple(shape), count * width
+    return dtype, shape, count * width

@@ -130,6 +130,8 @@ def _tensor(window: Window, message: _Field) -> Generator[Want | Layout, bytes, 
             while inner < part.end:
                 value, inner = yield from _varint(window, inner, part.end)
                 found.shape.append(value)
+        if len(found.shape) > limits.LAYOUT_SIDES_MAX:
+            raise _NotProtobufError
         at = part.end
     return found
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelfs import limits
+from modelfs.formats.layout import Budget
 
 _DTYPES: Final = {
     "DoubleStorage": ("F64", 8),
@@ -31,7 +32,7 @@ _DTYPES: Final = {
     "ComplexDoubleStorage": ("C128", 16),
     "UntypedStorage": ("U8", 1),
 }
-_NAMES_DEPTH: Final = 64
+_NAMES_DEPTH: Final = 128
 
 
 @dataclass(slots=True)
@@ -80,14 +81,13 @@ class _NotUnderstoodError(ValueError):
 _MARK: Final = object()
 
 
-def read(data: bytes) -> tuple[int, dict[str, Storage]] | None:
+def read(data: bytes, budget: Budget | None = None) -> tuple[int, dict[str, Storage]] | None:
     """Length of the pickle that ``data`` starts with, and its storages by key. None when that makes no sense, or
-    when ``data`` ends before the pickle does."""
-    machine = _Machine()
+    when ``data`` ends before the pickle does. ``budget``: of the archive that the pickle lies in."""
+    machine = _Machine(budget or Budget())
     try:
-        for count, (opcode, argument, position) in enumerate(pickletools.genops(data)):
-            if count > limits.PICKLE_OPS_MAX:
-                return None
+        for opcode, argument, position in pickletools.genops(data):
+            machine.budget.operation()
             if opcode.name == "STOP":
                 machine.name_storages()
                 return (position or 0) + 1, machine.storages
@@ -100,7 +100,8 @@ def read(data: bytes) -> tuple[int, dict[str, Storage]] | None:
 class _Machine:
     """The pickle machine with inert values."""
 
-    def __init__(self) -> None:
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
         self.storages: dict[str, Storage] = {}
         self._stack: list[object] = []
         self._memo: dict[int, object] = {}
@@ -158,6 +159,11 @@ class _Machine:
         if isinstance(target, _Pairs):
             target.items.extend(zip(values[::2], values[1::2], strict=False))
 
+    def _global(self, module: object, name: object) -> None:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise _NotUnderstoodError("a name that is no text")
+        self._stack.append(_Global(f"{module} {name}"))
+
     def _reduce(self) -> None:
         function, arguments = self._pop(2)
         tensor = self._rebuilt(function, arguments)
@@ -173,7 +179,7 @@ class _Machine:
             return None
         shape = arguments[2] if len(arguments) > 2 else ()
         storage = arguments[0]
-        if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
+        if not isinstance(shape, tuple) or len(shape) > limits.LAYOUT_SIDES_MAX or not all(map(_is_count, shape)):
             return None
         return _Tensor(storage, shape)
 
@@ -186,7 +192,7 @@ class _Machine:
     def _persistent(self) -> None:
         (pid,) = self._pop(1)
         match pid:
-            case ("storage", _Global(name), str(key), _, int(count), *_) if count >= 0:
+            case ("storage", _Global(name), str(key), _, int(count), *_) if _is_count(count):
                 dtype, width = _DTYPES.get(name.rpartition(" ")[2], ("", 0))
                 if not width:
                     raise _NotUnderstoodError(name)
@@ -199,10 +205,15 @@ class _Machine:
 
     def name_storages(self) -> None:
         """Give each storage the path of the first tensor that lies in it."""
-        waiting: list[tuple[str, object, int]] = [("", self._stack[-1], 0)]
+        # Names are put together when their turn comes: many members may have one long name above them.
+        waiting: list[tuple[str, str, object, int]] = [("", "", self._stack[-1], 0)]
         seen: set[int] = set()
         while waiting:
-            path, value, depth = waiting.pop()
+            above, key, value, depth = waiting.pop()
+            if not isinstance(value, (_Tensor, list, tuple, _Pairs, _Call)) or depth > _NAMES_DEPTH:
+                continue
+            key = key[: limits.PATH_MAX]
+            path = self.budget.name(f"{above}.{key}" if above and key else above or key)
             if isinstance(value, _Tensor):
                 storage = value.storage
                 if not storage.name:
@@ -210,14 +221,18 @@ class _Machine:
                     whole = math.prod(value.shape) == storage.count
                     storage.shape = value.shape if whole else (storage.count,)
                 continue
-            if depth > _NAMES_DEPTH or id(value) in seen or not isinstance(value, (list, tuple, _Pairs, _Call)):
+            if id(value) in seen:
                 continue
             seen.add(id(value))
-            below = [(f"{path}.{key}" if path else key, item, depth + 1) for key, item in _members(value)]
-            waiting.extend(reversed(below))
+            waiting.extend(reversed([(path, name, item, depth + 1) for name, item in _members(value)]))
         for storage in self.storages.values():
             if not storage.name:
                 storage.name, storage.shape = storage.key, (storage.count,)
+
+
+def _is_count(value: object) -> bool:
+    """True for a number of elements; True itself is an int, but none that a table of tensors takes."""
+    return type(value) is int and 0 <= value <= limits.FILE_SIZE_MAX
 
 
 def _named(value: object, name: str) -> bool:
@@ -228,8 +243,7 @@ def _members(value: object) -> Iterable[tuple[str, object]]:
     if isinstance(value, _Pairs):
         return [(str(key), item) for key, item in value.items if isinstance(key, (str, int))]
     if isinstance(value, _Call):
-        # an object's parts have no names of their own worth showing
-        return [member for part in (value.arguments, value.state) for member in _members(part)]
+        return [("", value.arguments), ("", value.state)]  # these have no names of their own worth showing
     return [(str(i), item) for i, item in enumerate(value)] if isinstance(value, (list, tuple)) else []
 
 
@@ -264,7 +278,7 @@ _OPERATIONS: Final[dict[str, Callable[[_Machine, object], object]]] = {
     "SETITEM": lambda m, _: m._set(m._pop(2)),
     "SETITEMS": lambda m, _: m._set(m._to_mark()),
     "GLOBAL": lambda m, argument: m._stack.append(_Global(str(argument))),
-    "STACK_GLOBAL": lambda m, _: m._stack.append(_Global(" ".join(map(str, m._pop(2))))),
+    "STACK_GLOBAL": lambda m, _: m._global(*m._pop(2)),
     "REDUCE": lambda m, _: m._reduce(),
     "NEWOBJ": lambda m, _: m._reduce(),
     "BUILD": lambda m, _: m._build(),

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from modelfs import limits
-from modelfs.formats.layout import Layout, Span, layout
+from modelfs.formats.layout import Budget, Layout, Span, TooMuchError, layout
 
 INDEX_SUFFIX: Final = b".index"
 INDEX_MAX: Final = 16 * limits.MiB
@@ -57,7 +57,7 @@ def parse_index(index: bytes, shard: int) -> Layout | None:
         for key, value in _table(index):
             if key and (span := _entry(key, value, shard)) is not None:
                 spans.append(span)
-    except (_LieError, IndexError):
+    except (_LieError, TooMuchError, IndexError):
         return None
     end = max((span.offset + span.length for span in spans), default=0)
     return layout("tensorflow", spans, end) if spans else None
@@ -71,13 +71,17 @@ def _table(index: bytes) -> Iterator[tuple[bytes, bytes]]:
     _, at = _varint(footer, at)
     start, at = _varint(footer, at)
     size, _ = _varint(footer, at)
-    for _, handle in _block(index, start, size):
+    budget, left = Budget(), len(index)
+    for _, handle in _block(index, start, size, budget):
         start, at = _varint(handle, 0)
         size, _ = _varint(handle, at)
-        yield from _block(index, start, size)
+        left -= size  # blocks are read once: several handles to one would lead in circles
+        if left < 0:
+            raise _LieError
+        yield from _block(index, start, size, budget)
 
 
-def _block(index: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]:
+def _block(index: bytes, start: int, size: int, budget: Budget) -> Iterator[tuple[bytes, bytes]]:
     """Keys and values; a key repeats the beginning of the one before it."""
     if start + size + _TRAILER > len(index) or size < 4 or index[start + size] != 0:
         raise _LieError
@@ -93,6 +97,7 @@ def _block(index: bytes, start: int, size: int) -> Iterator[tuple[bytes, bytes]]
         key = key[:shared] + block[at : at + own]
         if len(key) > limits.PATH_MAX:
             raise _LieError
+        budget.spell(len(key))
         yield key, block[at + own : at + own + length]
         at += own + length
 

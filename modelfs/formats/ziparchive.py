@@ -74,7 +74,7 @@ def parse(size: int | None) -> Parser:
             end = yield from _skip(archive, at, *_OTHERS[signature])
         else:
             end = None
-        if end is None or end <= at:
+        if end is None or end <= at or len(archive.spans) > limits.LAYOUT_SPANS_MAX:
             return None
         at = end
         if size is None and at - archive.told >= limits.LAYOUT_TOLD_EVERY:
@@ -143,7 +143,7 @@ def _content(archive: _Archive, member: _Member) -> Step:
         archive.spans.append(Span(member.offset, storage.length, storage.dtype, storage.shape, storage.name))
         return storage.length
     if member.name.endswith(".h5") and member.size is not None:
-        inner = yield from within(hdf5.parse(member.size), member.offset, "")
+        inner = yield from within(hdf5.parse(member.size, archive.window.budget), member.offset, "")
         archive.spans.extend(inner.spans if inner is not None else ())
     return member.size if member.size is not None else (yield from _search(archive, member.offset))
 
@@ -164,7 +164,7 @@ def _pickle(archive: _Archive, member: _Member) -> Step:
     wanted = member.size if member.size is not None else limits.PICKLE_FIRST_READ
     while wanted <= limits.PICKLE_SIZE_MAX:
         data = yield Want(member.offset, wanted)
-        found = pickle.read(data)
+        found = pickle.read(data, archive.window.budget)
         if found is not None:
             length, storages = found
             archive.storages = storages

@@ -21,9 +21,10 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from modelfs import limits
 from modelfs.repository.objects import Entry
@@ -54,7 +55,7 @@ class Staged(msgspec.Struct, frozen=True, array_like=True, tag="staged"):
 
     path: bytes
     entry: Entry
-    file: str
+    file: Annotated[str, Meta(pattern="^([0-9A-Za-z][0-9A-Za-z._-]{0,99})?$")]  # never a way out of the directory
     size: int
     base_limit: int
     present: tuple[tuple[int, int], ...]
@@ -142,16 +143,19 @@ def read_log(path: Path) -> list[Record]:
     decoder = msgspec.msgpack.Decoder(Record)
     records: list[Record] = []
     with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
         while len(head := file.read(_FRAME.size)) == _FRAME.size:
             length, checksum = _FRAME.unpack(head)
             if length > limits.JOURNAL_RECORD_MAX:
+                break
+            if length > size - file.tell():  # nothing is set aside for what a damaged length claims
                 break
             payload = file.read(length)
             if len(payload) < length or zlib.crc32(payload) != checksum:
                 break
             try:
                 records.append(decoder.decode(payload))
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 break
     return records
 

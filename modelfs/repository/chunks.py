@@ -93,7 +93,8 @@ class Chunks:
         if not 0 < length <= limits.CHUNK_LENGTH_MAX:
             raise CorruptError(f"chunk {chunk.hex()} is said to have {length} bytes", key)
         try:
-            plain = codecs.decode(self._store.get(key), length, read_base)
+            encoded = self._store.get(key)
+            plain = codecs.decode(encoded, length, read_base)
             if self._ids.digest(plain) != chunk:
                 raise CorruptError("its bytes do not match its id", key)
         except NotFoundError as error:
@@ -103,6 +104,7 @@ class Chunks:
             self._presence.suspect(chunk)
             raise CorruptError(f"chunk {chunk.hex()} in {self._store.url} is damaged: {error}", key) from error
         self._presence.confirm(chunk)
+        self._remember(chunk, codecs.delta_head(encoded))
         return plain
 
     # -- writing ------------------------------------------------------------------------------------------------
@@ -195,6 +197,10 @@ class Chunks:
             self._heads[chunk] = head
             while len(self._heads) > limits.DELTA_HEADS:
                 self._heads.popitem(last=False)
+
+    def distrust(self, chunk: ChunkId) -> None:
+        """What the store has of this chunk will not do: the next `write` of its bytes stores it anew, plain."""
+        self._presence.suspect(chunk)
 
     def vouch(self, chunks: Iterable[ChunkId]) -> None:
         """Chunks that a manifest reachable from a branch head refers to need not be asked for."""

@@ -61,12 +61,13 @@ class Commits:
 
     def read(self, branch: str, number: int) -> CommitRecord:
         """One commit. NotFoundError, CorruptError, UntrustedError."""
-        record = self._fetch(branch, number)
+        record = self.load(branch, number)
         self._check_neighbours(record)
         return record
 
-    def _fetch(self, branch: str, number: int) -> CommitRecord:
-        """A commit as it is stored; its signature, if it has one, fits."""
+    def load(self, branch: str, number: int) -> CommitRecord:
+        """One commit, verified for itself alone; its signature, if it has one, fits. Whom to trust, and whether it
+        fits its neighbours, is for the caller to judge."""
         key = commit_key(check_ref_name(branch), number)
         stored = self._store.get(key)
         try:
@@ -79,6 +80,11 @@ class Commits:
         except ValueError as error:
             raise CorruptError(f"commit {branch}@{number} in {self._store.url} is damaged: {error}", key) from error
         return self._record(branch, commit, plain, signature)
+
+    def trusts(self, record: CommitRecord) -> bool:
+        """True when a commit is signed by one of the trusted keys, or there are none."""
+        trusted = self._access.trusted
+        return not trusted or any(key.raw == record.signed_by for key in trusted)
 
     def _record(self, branch: str, commit: Commit, plain: bytes, signature: Signature | None) -> CommitRecord:
         signed_by = signature.by.raw if signature is not None else b""
@@ -106,7 +112,7 @@ class Commits:
             return found
         known = found if found is not None and found.number == seen.number else None
         try:
-            known = known or self._fetch(branch, seen.number)
+            known = known or self.load(branch, seen.number)
         except NotFoundError as error:
             if found is not None and found.number > seen.number:
                 return found  # the seen one is no longer kept
@@ -234,8 +240,7 @@ class Commits:
             same = self._recent.get((record.branch, record.number))
             after = self._recent.get((record.branch, record.number + 1))
         bound = after is not None and after.commit.parent == record.id
-        trusted = self._access.trusted
-        if trusted and not bound and not any(key.raw == record.signed_by for key in trusted):
+        if not bound and not self.trusts(record):
             what = "is signed by a key that is not trusted" if record.signed_by else "is not signed"
             raise UntrustedError(f"commit {record.branch}@{record.number} in {self._store.url} {what}")
         if before is not None:

@@ -124,7 +124,7 @@ def _check_known(store: Store, data: Buffer) -> None:
     """Say "newer" of a newer store, rather than "damaged"."""
     try:
         found = msgspec.json.decode(data, type=dict[str, object])
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotAStoreError(f"{FORMAT_KEY} at {store.url} is not modelfs's") from error
     if found.get("format") != "modelfs":
         raise NotAStoreError(f"{FORMAT_KEY} at {store.url} is not modelfs's")

@@ -16,10 +16,13 @@ from modelfs.repository.checks import REF_NAME
 
 FORMAT_KEY: Final = "format.json"
 KEYS_LOCK: Final = "keys.lock"
+DATA: Final = "data/"
+META: Final = "meta/"
 COMMITS: Final = "commits/"
 TAGS: Final = "tags/"
 DELTAS: Final = "deltas/"
 
+_OBJECT: Final = re.compile(r"(?:data|meta)/([0-9a-f]{2})/([0-9a-f]{62})")
 _COMMIT: Final = re.compile(rf"commits/({REF_NAME.pattern})/([0-9]{{20}})")
 _BASE: Final = re.compile(r"deltas/([0-9a-f]{2})/([0-9a-f]{62})-([0-9a-f]{64})")
 _TAG: Final = re.compile(rf"tags/({REF_NAME.pattern})")
@@ -27,7 +30,7 @@ _TAG: Final = re.compile(rf"tags/({REF_NAME.pattern})")
 
 def chunk_key(chunk: ChunkId) -> str:
     """Key of an encoded chunk."""
-    return f"data/{chunk[:1].hex()}/{chunk[1:].hex()}"
+    return f"{DATA}{chunk[:1].hex()}/{chunk[1:].hex()}"
 
 
 def base_key(base: ChunkId, delta: ChunkId) -> str:
@@ -37,7 +40,7 @@ def base_key(base: ChunkId, delta: ChunkId) -> str:
 
 def meta_key(meta_id: bytes) -> str:
     """Key of an encoded manifest or tree page."""
-    return f"meta/{meta_id[:1].hex()}/{meta_id[1:].hex()}"
+    return f"{META}{meta_id[:1].hex()}/{meta_id[1:].hex()}"
 
 
 def commits_prefix(branch: str) -> str:
@@ -53,6 +56,12 @@ def commit_key(branch: str, number: int) -> str:
 def tag_key(name: str) -> str:
     """Key of a tag."""
     return f"{TAGS}{name}"
+
+
+def parse_object_key(key: str) -> bytes | None:
+    """The id of a chunk or of a manifest, tensor table or tree page; None when the key is none of theirs."""
+    found = _OBJECT.fullmatch(key)
+    return bytes.fromhex(found[1] + found[2]) if found else None
 
 
 def parse_commit_key(key: str) -> tuple[str, int] | None:

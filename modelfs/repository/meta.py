@@ -63,7 +63,7 @@ class MetaObjects:
             self._misses += 1
         key = meta_key(object_id)
         try:
-            plain = self._fetch(what, object_id, key)
+            plain = self.fetch(what, object_id)
             decoded = unpack(plain)
         except (ValueError, CorruptError) as error:
             self._presence.suspect(object_id)
@@ -72,7 +72,9 @@ class MetaObjects:
         self.remember(what, object_id, decoded, len(plain))
         return decoded
 
-    def _fetch(self, what: str, object_id: bytes, key: str) -> bytes:
+    def fetch(self, what: str, object_id: bytes) -> bytes:
+        """The verified msgpack bytes of an object. NotFoundError; ValueError when they are damaged."""
+        key = meta_key(object_id)
         try:
             stored = self._store.get(key)
         except NotFoundError as error:

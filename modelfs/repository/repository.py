@@ -26,7 +26,8 @@ from modelfs.repository.keyslots import Unlocked, reopen, replace_format
 from modelfs.repository.manifests import Manifests
 from modelfs.repository.merge import Merge
 from modelfs.repository.meta import MetaObjects, MetaStatistics
-from modelfs.repository.objects import EMPTY_TREE, CommitRecord, Entry, Kind, Manifest, Tag, TreeDelta
+from modelfs.repository.objects import EMPTY_TREE, CommitRecord, Entry, Kind, Manifest, PageRef, Tag, TreeDelta
+from modelfs.repository.pages import Page
 from modelfs.repository.refs import Refs
 from modelfs.repository.sealed import SealedStore
 from modelfs.repository.trees import Difference, Trees
@@ -47,11 +48,13 @@ class RepositoryStatistics:
 
 
 class Repository:
-    """One store, opened. Make one with `create` or `open`. ``store`` shows plain objects, of an encrypted store too."""
+    """One store, opened. Make one with `create` or `open`. ``store`` shows plain objects, of an encrypted store too;
+    ``raw``: the objects as their keeper has them."""
 
     def __init__(self, store: Store, made: Format, keys: Unlocked | None = None, access: Access | None = None) -> None:
         self.access = access = replace(access or Access(), secret=None, ask=None)  # they are not needed any more
         self.keys = keys
+        self.raw = store
         self.store: Store = store if keys is None else SealedStore(store, made.id, keys, self._reopen)
         self.format = made
         self.ids = Ids(keys.keyring.id_key if keys is not None else None)
@@ -139,6 +142,10 @@ class Repository:
     def compression(self, chosen: Compression) -> None:
         self._chunks.compression = chosen
 
+    def distrust_chunk(self, chunk: ChunkId) -> None:
+        """Have the next `write_chunk` of these bytes store them anew, whatever the store has."""
+        self._chunks.distrust(chunk)
+
     def use_local(self, local: Local) -> None:
         """Where to look for the bases of deltas before the store is asked."""
         self._chunks.local = local
@@ -163,6 +170,14 @@ class Repository:
         """Store where the tensors of a file lie: what its manifest says in ``tensors``."""
         return self._manifests.write_layout(layout)
 
+    def read_meta(self, what: str, object_id: bytes) -> bytes:
+        """The verified msgpack bytes of a manifest, tensor table or tree page. NotFoundError, ValueError."""
+        return self._meta.fetch(what, object_id)
+
+    def write_meta(self, object_id: bytes, plain: bytes) -> None:
+        """Store a metadata object that was seen damaged or missing here; ``plain`` as `read_meta` gave it."""
+        self._meta.save(object_id, plain)
+
     # -- directories --------------------------------------------------------------------------------------------
 
     def lookup(self, tree: TreeId, name: bytes) -> Entry | None:
@@ -172,6 +187,14 @@ class Repository:
     def list(self, tree: TreeId) -> Iterator[Entry]:
         """All entries of one directory, sorted by name."""
         return self._trees.entries(tree)
+
+    def read_page(self, tree: TreeId) -> Page:
+        """One page of a directory as it is stored, for who visits every object; its id need not be a directory's."""
+        return self._trees.page(tree)
+
+    def page_below(self, ref: PageRef, level: int, upper: bytes | None) -> Page:
+        """The page that an index page refers to."""
+        return self._trees.page_below(ref, level, upper)
 
     def diff(self, before: TreeId, after: TreeId) -> Iterator[Difference]:
         """(name, entry before, entry after) for what differs between two directories, not below them."""
@@ -202,6 +225,14 @@ class Repository:
     def read_commit(self, branch: str, number: int) -> CommitRecord:
         """One commit."""
         return self._commits.read(branch, number)
+
+    def load_commit(self, branch: str, number: int) -> CommitRecord:
+        """One commit, not compared with its neighbours."""
+        return self._commits.load(branch, number)
+
+    def trusts(self, record: CommitRecord) -> bool:
+        """True when a commit is signed by one whom this process trusts, or it was not told to ask for that."""
+        return self._commits.trusts(record)
 
     def commit(
         self, branch: str, base: CommitRecord | None, root: Entry, message: str, files: int = 0, size: int = 0

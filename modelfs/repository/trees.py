@@ -53,6 +53,14 @@ class Trees:
         """All entries of one directory, sorted by name."""
         return self._pages.entries(self._pages.root(tree))
 
+    def page(self, tree: TreeId) -> Page:
+        """One page, whatever its level."""
+        return self._pages.root(tree)
+
+    def page_below(self, ref: PageRef, level: int, upper: bytes | None) -> Page:
+        """The page of ``level`` that an index page refers to; ``upper``: the first name behind it."""
+        return self._pages.child(ref, level, upper)
+
     def diff(self, before: TreeId, after: TreeId) -> Iterator[Difference]:
         """What differs between two directories (not below), sorted by name. Pages that both have are not read."""
         if before == after:

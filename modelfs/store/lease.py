@@ -76,5 +76,5 @@ class Lease:
             return msgspec.json.decode(self._store.get(KEY), type=_Held)
         except NotFoundError:
             return None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UsageError(f"{self._store.url}: {KEY} is not a lease; delete it if nobody writes") from error

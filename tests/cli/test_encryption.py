@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from modelfs.cli import app
 from modelfs.fuse.mountpoint import mount_table
 
 CANARY = "canary-of-a-passphrase"
+Refused = Callable[..., str]
 
 
 @pytest.fixture
@@ -64,6 +67,40 @@ def refused(modelfs: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     return run
 
 
+def test_fsck_of_an_encrypted_store_and_its_mirror(
+    modelfs: Run, sealed: Path, words: Path, refused: Refused, tmp_path: Path
+) -> None:
+    """format.json and chunks come back from a mirror; another store cannot help, and a cache needs the key."""
+    given = ("--passphrase-file", words)
+    (tmp_path / "large").write_bytes(os.urandom(300_000))
+    modelfs("put", sealed, "large", "large", *given)
+    shutil.copytree(sealed, tmp_path / "mirror")
+    modelfs("init", tmp_path / "stranger", "--encrypt", *given)
+    (sealed / "format.json").unlink()
+    (chunk,) = (path for path in (sealed / "data").rglob("*") if path.is_file())
+    chunk.chmod(0o600)
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
+    repair = ("fsck", sealed, "--read-data", "--repair", "--json", *given)
+    assert modelfs(*repair, "--from", tmp_path / "stranger", code=1).json["repaired"] == 0
+    found = modelfs(*repair, "--from", tmp_path / "mirror").json
+    assert (found["damaged"], found["repaired"]) == (2, 2)
+    assert "is no mirror of" in refused("fsck", sealed, "--repair", "--from", tmp_path / "stranger", *given)
+    (tmp_path / "mnt").mkdir()
+    modelfs("mount", sealed, tmp_path / "mnt", "--cache-dir", tmp_path / "cache", *given)
+    try:
+        assert (tmp_path / "mnt/large").read_bytes() == (tmp_path / "large").read_bytes()
+    finally:
+        modelfs("umount", tmp_path / "mnt")
+    verify = ("cache", "verify", "--cache-dir", tmp_path / "cache")
+    assert "encrypted store: name the store" in refused(*verify)
+    (row,) = modelfs(*verify, sealed, "--json", *given).json
+    assert (row["chunks"] > 0, row["damaged_chunks"]) == (True, 0)
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
+    found = modelfs(*repair, "--cache-dir", tmp_path / "cache").json
+    assert [damage["repaired_from"] for damage in found["damage"]] == [f"the cache {tmp_path / 'cache'}"]
+    assert modelfs("fsck", sealed, "--read-data", "--json", *given).json["clean"] is True
+
+
 def test_every_command_opens_an_encrypted_store(modelfs: Run, sealed: Path, words: Path, tmp_path: Path) -> None:
     given = ("--passphrase-file", words)
     assert modelfs("ls", sealed, *given).out == "file\n"
@@ -76,6 +113,8 @@ def test_every_command_opens_an_encrypted_store(modelfs: Run, sealed: Path, word
     assert "copy" in modelfs("diff", sealed, "main@2", "main@3", *given).out
     assert modelfs("du", sealed, "--json", *given).json["files"] == 2
     assert modelfs("stat", sealed, "copy", "--json", *given).json["size"] == 7
+    assert modelfs("fsck", sealed, "--read-data", "--json", *given).json["clean"] is True
+    assert modelfs("scrub", sealed, "--json", *given).json["clean"] is True
 
 
 def test_init_says_that_it_is_encrypted(modelfs: Run, words: Path, tmp_path: Path) -> None:

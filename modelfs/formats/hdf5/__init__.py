@@ -14,7 +14,7 @@ from typing import Final
 from modelfs import limits
 from modelfs.formats.hdf5.reading import Bytes, LieError, Reading
 from modelfs.formats.hdf5.walk import walk
-from modelfs.formats.layout import Parser, Span, layout, whole_file
+from modelfs.formats.layout import Budget, Parser, Span, layout, whole_file
 
 _SIGNATURE: Final = b"\x89HDF\r\n\x1a\n"
 
@@ -24,14 +24,15 @@ def looks_like(head: bytes) -> bool:
     return head.startswith(_SIGNATURE)
 
 
-def parse(size: int | None) -> Parser:
-    """Nothing before the file is finished: the library writes all over it until it is closed."""
+def parse(size: int | None, budget: Budget | None = None) -> Parser:
+    """Nothing before the file is finished: the library writes all over it until it is closed. ``budget``: of the
+    archive that the file lies in."""
     if size is None:
         yield whole_file()
         return None
     spans: list[Span] = []
     try:
-        source = Bytes(size)
+        source = Bytes(size, budget)
         root = yield from _root(source)
         if root is not None:
             yield from walk(source, root, spans)

@@ -139,4 +139,4 @@ def link(source: Bytes, message: Message) -> Reading[tuple[str, int] | None]:
     length = yield from source.number(at, width)
     name = yield from source.read(at + width, length)
     address = yield from source.address(at + width + length)
-    return None if address is None else (name.decode("utf-8", "replace"), address)
+    return None if address is None else (source.budget.name(name.decode("utf-8", "replace")), address)

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from typing import Final, TypeVar
 
 from modelfs import limits
-from modelfs.formats.layout import Layout, Want, Window
+from modelfs.formats.layout import Budget, Layout, Want, Window
 
 T = TypeVar("T")
 Reading = Generator[Want | Layout, bytes, T]  # yields as a parser does, returns what was read
@@ -22,10 +22,11 @@ class LieError(ValueError):
 class Bytes:
     """A file of ``size`` bytes. The widths of offsets and lengths are in its superblock."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, budget: Budget | None = None) -> None:
         self.size = size
+        self.budget = budget or Budget()
         self.offset_width = self.length_width = 8
-        self._window = Window(_AHEAD)
+        self._window = Window(_AHEAD, self.budget)
 
     def set_widths(self, offset: int, length: int) -> None:
         """Bytes of an address and of a length."""
@@ -58,4 +59,4 @@ class Bytes:
     def text(self, offset: int, longest: int) -> Reading[str]:
         """The string that ends with a zero byte, of at most ``longest`` bytes."""
         data = yield from self.read(offset, max(min(longest, limits.PATH_MAX, self.size - offset), 0))
-        return data.partition(b"\0")[0].decode("utf-8", "replace")
+        return self.budget.name(data.partition(b"\0")[0].decode("utf-8", "replace"))

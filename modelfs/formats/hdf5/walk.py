@@ -39,7 +39,7 @@ def walk(source: Bytes, root: int, spans: list[Span]) -> Reading[None]:
                 links += [link] if link is not None else []
         if (table := by_kind.get(messages.SYMBOL_TABLE)) is not None:
             links += yield from _symbols(source, table)
-        waiting.extend((where, f"{path}/{name}" if path else name) for name, where in links)
+        waiting.extend((where, source.budget.name(f"{path}/{name}" if path else name)) for name, where in links)
 
 
 def _symbols(source: Bytes, table: Message) -> Reading[list[tuple[str, int]]]:
@@ -115,7 +115,7 @@ def _data_set(
         for where, (address, length) in (yield from read(source, at, shape, width)):
             if address + length > source.size:
                 raise LieError
-            spans.append(Span(address, length, dtype, (), f"{path}[{where}]"))
+            spans.append(Span(address, length, dtype, (), source.budget.name(f"{path}[{where}]")))
 
 
 Places = list[tuple[str, tuple[int, int]]]  # (place in the data set, (address, length))
