@@ -126,6 +126,7 @@ META_MEMORY_FACTOR: Final = 4  # decoded, per msgpack byte: manifests 3.4, pages
 META_FLUSH: Final = 16 * MiB  # encoded tree pages gathered before they are written META_THREADS at a time
 KNOWN_IDS: Final = 262_144  # objects remembered as present: 1 TiB of average chunks in 40 MiB of memory
 BAD_IDS: Final = 65_536  # objects remembered as damaged or missing; beyond it nothing is deduplicated on hearsay
+ID_SET_RECENT: Final = 65_536  # ids of an `IdSet` that wait to be sorted in: 6 MB
 RECENT_COMMITS: Final = 256  # commit records kept to verify parents without asking again
 COMMIT_PROBES: Final = 32  # newer commits looked for one by one before the branch is listed
 COMMIT_PREFIX_MIN: Final = 8  # hex digits that name a commit

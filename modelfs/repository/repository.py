@@ -25,6 +25,7 @@ from modelfs.repository.manifests import Manifests
 from modelfs.repository.merge import Merge
 from modelfs.repository.meta import MetaObjects, MetaStatistics
 from modelfs.repository.objects import EMPTY_TREE, CommitRecord, Entry, Kind, Manifest, Tag, TreeDelta
+from modelfs.repository.pages import Page
 from modelfs.repository.refs import Refs
 from modelfs.repository.trees import Difference, Trees
 from modelfs.store.base import Buffer, Store
@@ -135,6 +136,10 @@ class Repository:
     def list(self, tree: TreeId) -> Iterator[Entry]:
         """All entries of one directory, sorted by name."""
         return self._trees.entries(tree)
+
+    def read_page(self, tree: TreeId) -> Page:
+        """One page of a directory as it is stored, for who visits every object; its id need not be a directory's."""
+        return self._trees.page(tree)
 
     def diff(self, before: TreeId, after: TreeId) -> Iterator[Difference]:
         """(name, entry before, entry after) for what differs between two directories, not below them."""

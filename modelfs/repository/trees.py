@@ -53,6 +53,10 @@ class Trees:
         """All entries of one directory, sorted by name."""
         return self._pages.entries(self._pages.root(tree))
 
+    def page(self, tree: TreeId) -> Page:
+        """One page, whatever its level."""
+        return self._pages.root(tree)
+
     def diff(self, before: TreeId, after: TreeId) -> Iterator[Difference]:
         """What differs between two directories (not below), sorted by name. Pages that both have are not read."""
         if before == after:
