@@ -5,6 +5,7 @@
     │   ├── NotAStoreError    nothing there, or not a modelfs store
     │   ├── FormatVersionError   written by a newer modelfs
     │   ├── UnknownRefError   no such branch, commit or tag
+    │   │   └── CollectedError   a commit that the retention dropped, or a branch that was deleted
     │   ├── UnreachableError  the store does not answer, or refuses the credentials, at the first contact
     │   ├── UnsafeStoreError  the store cannot create exclusively, so it may not be written
     │   └── ExtraMissingError an optional dependency is not installed
@@ -45,6 +46,10 @@ class FormatVersionError(UsageError):
 
 class UnknownRefError(UsageError):
     """No branch, commit or tag has that name."""
+
+
+class CollectedError(UnknownRefError):
+    """The commit was dropped from the history by a collection, or its branch was deleted."""
 
 
 class UnreachableError(UsageError):

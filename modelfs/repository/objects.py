@@ -29,6 +29,10 @@ _Xattr = tuple[
 ]
 
 
+# An extended attribute of a commit's root: the branch ends here. No file system sets one of that name.
+BRANCH_END: Final = b"modelfs.branch.end"
+
+
 class Kind(IntEnum):
     """What a directory entry is. The numbers are part of the format."""
 
@@ -107,6 +111,11 @@ class Commit(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     message: _Text
     files: _Size
     size: _Size
+
+    @property
+    def ends(self) -> bool:
+        """True when this commit says that its branch was deleted."""
+        return any(name == BRANCH_END for name, _ in self.root.xattrs)
 
 
 class Tag(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from modelfs.codecs import Compression, DeltaHead
-from modelfs.errors import UsageError
+from modelfs.errors import CollectedError, NotFoundError, UsageError
 from modelfs.formats.layout import Layout
 from modelfs.ids import ChunkId, ManifestId, TreeId
+from modelfs.repository.assurance import Assurance
 from modelfs.repository.chunks import Chunks, Local, Tensor, Trial
 from modelfs.repository.commits import Commits
+from modelfs.repository.condemned import Condemned
 from modelfs.repository.format import Format, read_format, write_format
+from modelfs.repository.gcformat import Collected
 from modelfs.repository.keys import FORMAT_KEY
 from modelfs.repository.manifests import Manifests
 from modelfs.repository.merge import Merge
@@ -29,6 +32,7 @@ from modelfs.repository.pages import Page
 from modelfs.repository.refs import Refs
 from modelfs.repository.trees import Difference, Trees
 from modelfs.store.base import Buffer, Store
+from modelfs.store.clock import Clock
 
 __all__ = ["EMPTY_TREE", "MAIN", "CommitRecord", "Format", "Repository", "RepositoryStatistics", "Tensor", "Trial"]
 
@@ -47,15 +51,18 @@ class RepositoryStatistics:
 class Repository:
     """One store, opened. Make one with `create` or `open`."""
 
-    def __init__(self, store: Store, made: Format) -> None:
+    def __init__(self, store: Store, made: Format, clock: Clock = Clock()) -> None:
         self.store = store
         self.format = made
-        self._chunks = Chunks(store, made.compression)
-        self._meta = MetaObjects(store)
+        self.clock = clock
+        self._condemned = Condemned(store, clock)
+        self._chunks = Chunks(store, made.compression, self._condemned)
+        self._meta = MetaObjects(store, presence=self._condemned.meta)
         self._manifests = Manifests(self._meta)
         self._trees = Trees(self._meta)
         self._merge = Merge(self._trees)
-        self._commits = Commits(store, self._merge)
+        self._assurance = Assurance(self._condemned, self._chunks, self._meta, self._manifests, self._trees)
+        self._commits = Commits(store, self._merge, self._assurance.commit, clock)
         self._refs = Refs(store, self._commits)
 
     @classmethod
@@ -75,9 +82,9 @@ class Repository:
         return repo
 
     @classmethod
-    def open(cls, store: Store) -> Repository:
+    def open(cls, store: Store, clock: Clock = Clock()) -> Repository:
         """Open a store: NotAStoreError, FormatVersionError."""
-        return cls(store, read_format(store))
+        return cls(store, read_format(store), clock)
 
     # -- chunks and manifests -----------------------------------------------------------------------------------
 
@@ -172,11 +179,53 @@ class Repository:
         return self._commits.read(branch, number)
 
     def commit(
-        self, branch: str, base: CommitRecord | None, root: Entry, message: str, files: int = 0, size: int = 0
+        self,
+        branch: str,
+        base: CommitRecord | None,
+        root: Entry,
+        message: str,
+        files: int = 0,
+        size: int = 0,
+        *,
+        reached: Collection[bytes] = (),
+        revive: bool = False,
     ) -> CommitRecord:
         """Add our changes from ``base`` to ``root`` on top of whatever the branch holds by then. ``files`` and
-        ``size``: how many files and logical bytes they are."""
-        return self._commits.commit(branch, base, root, message, files, size)
+        ``size``: how many files and logical bytes they are. ``reached``: what `adopt` gave; ``revive``: a deleted
+        branch may begin again."""
+        return self._commits.commit(branch, base, root, message, files, size, reached=reached, revive=revive)
+
+    def begin_writing(self) -> None:
+        """Learn what collections have condemned. Writers do it when they open the store; it is kept fresh later."""
+        self._condemned.refresh()
+
+    def stay_informed(self) -> None:
+        """Learn it again when it was long ago, so that a writer that was idle need not ask for every chunk."""
+        self._condemned.keep_fresh()
+
+    def adopt(self, record: CommitRecord, entry: Entry) -> frozenset[bytes]:
+        """Make sure that ``entry``, which ``record`` reaches, can be taken into another commit: what a collection has
+        condemned is written again. What `commit` is told as ``reached``. CollectedError when it is too late."""
+        self._condemned.keep_fresh()
+        try:
+            if self._condemned.commit(record.branch, record.number):
+                self._assurance.adopt(entry)
+            self._commits.read(record.branch, record.number)  # still there, so nothing of it was deleted
+        except NotFoundError as error:
+            raise CollectedError(f"{record.branch}@{record.number} was collected: {error}") from error
+        return frozenset((entry.content,)) if entry.kind in (Kind.FILE, Kind.DIRECTORY) else frozenset()
+
+    def end_branch(self, branch: str) -> CommitRecord:
+        """Delete a branch. UnknownRefError when there is none."""
+        return self._commits.end(branch)
+
+    def collected(self, branch: str) -> Collected:
+        """Numbers of the commits of a branch that were collected."""
+        return self._commits.collected(branch)
+
+    def last(self, branch: str) -> CommitRecord | None:
+        """As `head`, but of a deleted branch it is the commit that says so."""
+        return self._commits.last(branch)
 
     def log(self, start: str | CommitRecord = MAIN) -> Iterator[CommitRecord]:
         """Commits of a branch, or from one commit on, newest first, their chain verified."""
@@ -195,8 +244,14 @@ class Repository:
         return self._refs.read(name)
 
     def tag(self, name: str, record: CommitRecord) -> Tag:
-        """Name a commit, for good. UsageError when the name is taken."""
+        """Name a commit, for good. UsageError when the name is taken, CollectedError when the commit goes."""
+        self.adopt(record, record.commit.root)
+        self._commits.hold(record, self._condemned)
         return self._refs.create(name, record)
+
+    def delete_tag(self, name: str) -> Tag:
+        """Take a name away again; what it named. UnknownRefError."""
+        return self._refs.delete(name)
 
     def resolve(self, ref: str | None, branch: str = MAIN) -> CommitRecord:
         """The commit that TAG, BRANCH, BRANCH@NUMBER or a prefix of a commit id means; None: newest of ``branch``."""
