@@ -61,15 +61,15 @@ GC_GRACE_DEFAULT: Final = 24 * 3600.0  # a save that takes longer uploads some o
 GC_GRACE_MIN: Final = 600.0  # twice what a writer may be behind with the list of condemned objects
 GC_STALE: Final = 300.0  # a list of condemned objects, or a head, that is older is asked for again before a commit
 GC_SKEW: Final = 300.0  # a clock that is further off from the store's is not believed (as kopia)
-GC_RUN_TTL: Final = 600.0  # a collection that gave no sign of life for so long is dead
-GC_RUN_RENEW: Final = 60.0
+GC_RUN_TTL: Final = 300.0  # a collection that gave no sign of life for so long is dead
+GC_RUN_RENEW: Final = 30.0
 GC_SENTENCE_IDS: Final = 8_192  # condemned ids of one object: 256 KiB
 GC_SENTENCE_MAX: Final = 1 * MiB  # a larger one is damage
-GC_WAIT: Final = 180.0  # a writer waits for the deletion of one sentence: 8,192 deletes, 16 at once, at 0.3 s
+GC_WAIT: Final = 360.0  # a writer waits for the deletion of one sentence (8,192 deletes, 16 at once, at 0.3 s: 150 s),
+# or until a run that died in the middle of one is known to be dead
 GC_WAIT_POLL: Final = 0.2
 GC_ROUNDS: Final = 8  # times that a commit finds something condemned again before it gives up
 GC_LEFT_OVER: Final = 24 * 3600.0  # probe objects and ended leases of this age have no owner any more
-GC_ONE_BY_ONE: Final = 64  # listings of parts of the store kept ahead of who looks at them: 4,000 objects each
 
 # --- worker pools of one mount
 READ_THREADS: Final = 16

@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from modelfs import limits
-from modelfs.errors import ConflictError, StoreError
+from modelfs.errors import ConflictError, NotFoundError, StoreError
 from modelfs.ids import ChunkId
 from modelfs.repository import gcformat as gc
 from modelfs.repository.condemned import read_sentence
@@ -145,8 +145,9 @@ class Collection:
         for info in sorted(self._store.list(gc.CONDEMNED), key=lambda info: info.key):
             name = gc.parse_sentence_key(info.key)
             if name is not None:
-                ripe = info.mtime <= before
-                (found.ripe if ripe else found.waiting)[name] = read_sentence(self._store, name)
+                with contextlib.suppress(NotFoundError):  # then another run has taken over, and we will notice
+                    sentence = read_sentence(self._store, name)
+                    (found.ripe if info.mtime <= before else found.waiting)[name] = sentence
         self._report.waiting = sum(map(len, found.waiting.values()))
         return found
 

@@ -28,8 +28,9 @@ class Time:
     def __init__(self) -> None:
         self.now = 1_700_000_000.0
 
-    def clock(self) -> Clock:
-        return Clock(boot=lambda: self.now, wall_ns=lambda: int(self.now * 1e9), sleep=self.advance)
+    def clock(self, *, waiting_takes_time: bool = True) -> Clock:
+        sleep = self.advance if waiting_takes_time else lambda seconds: None
+        return Clock(boot=lambda: self.now, wall_ns=lambda: int(self.now * 1e9), sleep=sleep)
 
     def advance(self, seconds: float) -> None:
         self.now += seconds
@@ -115,9 +116,10 @@ class World:
         self.store = TimedStore(self.time)
         Repository.create(self.store)
 
-    def open(self, store: TimedStore | None = None) -> Repository:
+    def open(self, store: TimedStore | None = None, *, waiting_takes_time: bool = True) -> Repository:
         """A machine that begins to write."""
-        repo = Repository.open(store or self.store, self.time.clock())
+        clock = self.time.clock(waiting_takes_time=waiting_takes_time)
+        repo = Repository.open(store or self.store, clock)
         repo.begin_writing()
         return repo
 

@@ -6,34 +6,55 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 from gc_world import GRACE, TimedStore, World, commit, content, file, read_all, remove, save
 
 from modelfs import limits
 from modelfs.errors import ConflictError, CorruptError, ModelfsError, NotFoundError, TransientError, UsageError
+from modelfs.ids import digest
 from modelfs.repository.objects import CommitRecord, Entry
 from modelfs.repository.repository import Repository
 from modelfs.repository.retention import Retention
+
+
+def note_delete(deletes: list[str], reached: Callable[[], bool], operation: str, key: str) -> None:
+    if operation == "delete" and reached():
+        deletes.append(key)
 
 
 class Stopped(Exception):
     """The process died."""
 
 
-def at_request(store: TimedStore, number: int, action: Callable[[], None]) -> Callable[[], bool]:
-    """Do ``action`` before request ``number`` of a view of the store; the answer says whether it came to that."""
+def at_request(
+    store: TimedStore, number: int, action: Callable[[], None], stopped_at: list[str] | None = None
+) -> Callable[[], bool]:
+    """Do ``action`` before request ``number`` of a view of the store; the answer says whether it came to that, and
+    ``stopped_at`` gets the name of the request."""
     count, done = 0, False
 
     def before(operation: str, key: str) -> None:
         nonlocal count, done
-        count += 1
+        count += counts(store, operation, key)
         if count == number and not done:
             done = True
+            if stopped_at is not None:
+                stopped_at.append(operation)
             action()
 
     store.before = before
     return lambda: done
+
+
+def counts(store: TimedStore, operation: str, key: str) -> bool:
+    """False for the listings of the many parts of the store in which there is nothing."""
+    return (
+        operation != "list"
+        or not key.startswith(("data/", "meta/", "deltas/"))
+        or any(name.startswith(key) for name in tuple(store.objects))
+    )
 
 
 def every_request(limit: int = 400) -> Iterator[int]:
@@ -56,6 +77,7 @@ def world_with_garbage() -> tuple[World, Entry]:
 
 
 LAST = Retention(last=1)
+LOCAL = {digest(data): data for data in (b"one", b"two", b"three", b"first", b"second")}
 
 
 def saved(world: World, repo: Repository) -> CommitRecord:
@@ -70,10 +92,13 @@ def is_there(world: World, path: bytes, expected: bytes) -> None:
     assert content(repo, entry) == expected
 
 
+@pytest.mark.parametrize("copies", [False, True], ids=["alone", "with a cache"])
 @pytest.mark.parametrize("condemned", [0, 1], ids=["fresh garbage", "condemned garbage"])
-@pytest.mark.parametrize("runs", [1, 2, 3])
-@pytest.mark.parametrize("pause", [0.0, 400.0, GRACE + 1])
-def test_a_writer_stopped_before_any_request_while_collections_run(condemned: int, runs: int, pause: float) -> None:
+@pytest.mark.parametrize(("runs", "pause"), [(1, 0.0), (1, 400.0), (2, 400.0), (3, GRACE + 1)])
+def test_a_writer_stopped_before_any_request_while_collections_run(
+    copies: bool, condemned: int, runs: int, pause: float
+) -> None:
+    refusals = 0
     for number in every_request():
         world, _ = world_with_garbage()
         for _ in range(condemned):
@@ -81,14 +106,18 @@ def test_a_writer_stopped_before_any_request_while_collections_run(condemned: in
             world.time.advance(GRACE + 1)
         store = world.store.view()
         repo = world.open(store)
+        if copies:
+            repo.use_local(lambda chunk, length: LOCAL.get(bytes(chunk)))
+        stopped_at: list[str] = []
 
         def collections(world: World = world) -> None:
             world.time.advance(pause)
-            for _ in range(runs):
+            for run in range(runs):
+                if run:
+                    world.time.advance(GRACE + 1)
                 world.collect(LAST)
-                world.time.advance(GRACE + 1)
 
-        reached = at_request(store, number, collections)
+        reached = at_request(store, number, collections, stopped_at)
         try:
             saved(world, repo)
         except (NotFoundError, CorruptError, ConflictError):
@@ -96,8 +125,17 @@ def test_a_writer_stopped_before_any_request_while_collections_run(condemned: in
         else:
             committed = True
         store.before = lambda operation, key: None
+        asleep = runs > 1 and stopped_at == ["put_if_absent"]
+        if not committed and asleep:
+            # The one window that nothing closes: this machine slept for longer than a grace period right before the
+            # request that makes the commit, and nobody has the bytes any more. It is told so.
+            refusals += 1
+            if not reached():
+                break
+            continue
         world.check()
         if not committed:
+            assert not copies, "whoever has the bytes is never refused"
             saved(world, world.open())
         is_there(world, b"again", b"onetwothree")
         for _ in range(3):
@@ -109,6 +147,7 @@ def test_a_writer_stopped_before_any_request_while_collections_run(condemned: in
         if not reached():
             break
     assert number > 5
+    assert refusals <= (0 if copies or runs == 1 else 1)
 
 
 @pytest.mark.parametrize("ripe", [False, True], ids=["condemning", "deleting"])
@@ -120,11 +159,12 @@ def test_a_collection_stopped_before_any_request_while_a_writer_commits(ripe: bo
             world.collect(LAST)
             world.time.advance(GRACE + 1)
         store = world.store.view()
-        writers = [world.open()]  # knows the list as it was before the run
+        # One knows the list as it was before the run. While they wait the run, which waits for them, is not dead.
+        writers = [world.open(waiting_takes_time=False)]
         committed = []
 
         def write(world: World = world, writers: list[Repository] = writers, committed: list[bool] = committed) -> None:
-            for repo in (*writers, world.open()):
+            for repo in (*writers, world.open(waiting_takes_time=False)):
                 try:
                     saved(world, repo)
                 except ConflictError:
@@ -133,8 +173,7 @@ def test_a_collection_stopped_before_any_request_while_a_writer_commits(ripe: bo
                     committed.append(True)
 
         reached = at_request(store, number, write)
-        with contextlib.suppress(ConflictError):  # the writer's waiting took so long that the run gives up
-            world.collect(LAST, store)
+        world.collect(LAST, store)
         world.check()
         refused += committed.count(False)
         if any(committed):
@@ -164,10 +203,10 @@ def test_a_collection_killed_at_any_request_is_finished_by_the_next(ripe: bool, 
         store = world.store.view()
         count = 0
 
-        def die(operation: str, key: str) -> None:
+        def die(operation: str, key: str, store: TimedStore = store, last: int = number) -> None:
             nonlocal count
-            count += 1
-            if count >= number:  # dead from here on, whatever its threads still try
+            count += counts(store, operation, key)
+            if count >= last:  # dead from here on, whatever its threads still try
                 raise Stopped
 
         if after:
@@ -268,7 +307,7 @@ def test_a_collection_that_was_asleep_for_long_deletes_nothing_any_more() -> Non
 
         reached = at_request(store, number, sleep)
         deletes: list[str] = []
-        store.after = lambda operation, key: deletes.append(key) if operation == "delete" and reached() else None
+        store.after = partial(note_delete, deletes, reached)
         try:
             world.collect(LAST, store)
         except (ConflictError, UsageError):
@@ -278,7 +317,8 @@ def test_a_collection_that_was_asleep_for_long_deletes_nothing_any_more() -> Non
             assert len([key for key in deletes if key.startswith(("data/", "meta/"))]) <= 1
         else:
             world.check()
-            is_there(world, b"again", b"onetwothree")
+            if reached():
+                is_there(world, b"again", b"onetwothree")
         if not reached():
             break
     assert slept > 10
@@ -290,17 +330,15 @@ def test_a_writer_away_for_days_brings_back_what_was_deleted() -> None:
         world = World()
         repo = world.open()
         entry = file(repo, b"first", b"second")
-        kept = {b"first": b"first", b"second": b"second"}
         for _ in range(away):
             world.time.advance(GRACE + 1)
             world.collect(LAST)
         assert len(world.keys("data/")) == (2 if away < 2 else 0)
         if away >= 2:
-            with pytest.raises(NotFoundError, match="'f' cannot be committed: chunk .* is missing"):
+            with pytest.raises(NotFoundError, match=r"'f' cannot be committed: chunk .* is missing"):
                 commit(repo, b"f", entry)
             world.check()
-        by_length = {len(data): data for data in kept.values()}
-        repo.use_local(lambda chunk, length: by_length[length])
+        repo.use_local(lambda chunk, length: LOCAL.get(bytes(chunk)))
         commit(repo, b"f", entry)
         world.check()
         is_there(world, b"f", b"firstsecond")
@@ -341,7 +379,7 @@ def test_a_machine_that_sleeps_in_the_middle_of_its_commit() -> None:
                 world.collect(LAST)
 
         reached = at_request(store, number, days)
-        repo.use_local(lambda chunk, length: {3: b"one", 5: b"three"}.get(length))
+        repo.use_local(lambda chunk, length: LOCAL.get(bytes(chunk)))
         with contextlib.suppress(ModelfsError):
             save(repo, b"again", b"one", b"three")
             fresh = world.open()
