@@ -60,6 +60,7 @@ LEASE_TTL: Final = 60.0  # --single-writer lease, renewed at a third of it
 GC_GRACE_DEFAULT: Final = 24 * 3600.0  # a save that takes longer uploads some of its chunks again
 GC_GRACE_MIN: Final = 600.0  # twice what a writer may be behind with the list of condemned objects
 GC_STALE: Final = 300.0  # a list of condemned objects, or a head, that is older is asked for again before a commit
+GC_GRACE_KNOWN: Final = 1.0  # a shorter one is not made known to writers, who would ask for the list all the time
 GC_SKEW: Final = 300.0  # a clock that is further off from the store's is not believed (as kopia)
 GC_RUN_TTL: Final = 300.0  # a collection that gave no sign of life for so long is dead
 GC_RUN_RENEW: Final = 30.0

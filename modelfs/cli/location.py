@@ -70,6 +70,7 @@ def writing(repo: Repository, *, single_writer: bool) -> Iterator[None]:
         note(f"{repo.store.url} is written under a lease; a second writer without one would damage its history")
     lease = admit_writer(repo.store, repo.format.id, single_writer=single_writer)
     try:
+        repo.begin_writing()
         yield
     finally:
         if lease is not None:

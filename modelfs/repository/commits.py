@@ -7,8 +7,8 @@ hand; a commit that does not fit its number or its parent is a CorruptError nami
 
 Collections remove commits that the retention drops, never the newest of a branch, and write down which (`history`). So
 a number that is absent is free only for who knows a head that was the newest a moment ago: a head that was not looked
-at for `limits.GC_STALE` is looked for anew before a commit is made on top of it. A branch is deleted by a last commit
-that says so; whoever was about to commit loses that race and learns of it.
+at for `Condemned.patience` is looked for anew before a commit is made on top of it. A branch is deleted by a last
+commit that says so; whoever was about to commit loses that race and learns of it.
 """
 
 from __future__ import annotations
@@ -54,10 +54,11 @@ Assure = Callable[[bytes, Entry, Collection[bytes]], None]
 class Commits:
     """Reads and extends the branches of one store. Safe to use from many threads."""
 
-    def __init__(self, store: Store, merge: Merge, assure: Assure, clock: Clock) -> None:
+    def __init__(self, store: Store, merge: Merge, condemned: Condemned, assure: Assure, clock: Clock) -> None:
         """``assure`` is called before a commit is written: it sees to it that all of its root is in the store."""
         self._store = store
         self._merge = merge
+        self._condemned = condemned
         self._assure = assure
         self._clock = clock
         self._lock = threading.Lock()
@@ -130,7 +131,7 @@ class Commits:
         """True when some head of the branch was the newest a moment ago: what follows it cannot be collected yet."""
         with self._lock:
             seen = self._newest.get(branch)
-        return seen is not None and self._clock.boot() - seen[1] <= limits.GC_STALE
+        return seen is not None and self._clock.boot() - seen[1] <= self._condemned.patience
 
     def _is_head(self, record: CommitRecord) -> bool:
         """True when that commit was the newest a moment ago."""
@@ -196,27 +197,29 @@ class Commits:
             assure()
             record = self._try(branch, head, merged, message, files, size)
             if record is not None and not self._late(record, began):
-                if self._clock.boot() - began > limits.GC_STALE:  # this machine slept between the check and the commit
+                if (
+                    self._clock.boot() - began > self._condemned.patience
+                ):  # this machine slept between the check and the commit
                     assure()
                 return record
             head = self.last(branch, after=head.number if head else 1)
         raise ConflictError(f"{branch} of {self._store.url} moved on {limits.COMMIT_REBASES} times in a row")
 
-    def hold(self, record: CommitRecord, condemned: Condemned) -> None:
+    def hold(self, record: CommitRecord) -> None:
         """A commit that is condemned stays: it is written again, after what it reaches was. ConflictError."""
-        if not condemned.commit(record.branch, record.number):
+        if not self._condemned.commit(record.branch, record.number):
             return
         for _ in range(limits.GC_ROUNDS):
             self._store.put(commit_key(record.branch, record.number), wrap(pack_commit(record.commit)))
-            if condemned.lifted(commits_area(record.branch), (commit_id(record.number),)):
+            if self._condemned.lifted(commits_area(record.branch), (commit_id(record.number),)):
                 return
-            condemned.refresh()
+            self._condemned.refresh()
         raise ConflictError(f"a collection condemns {record.branch}@{record.number} again and again: try again later")
 
     def _late(self, record: CommitRecord, began: float) -> bool:
         """True when so much time passed while a commit was written that its number had been used and collected: it
         is no part of the branch, and is removed."""
-        if self._clock.boot() - began <= limits.GC_STALE or record.number not in self.collected(record.branch):
+        if self._clock.boot() - began <= self._condemned.patience or record.number not in self.collected(record.branch):
             return False
         self._store.delete(commit_key(record.branch, record.number))
         with self._lock:

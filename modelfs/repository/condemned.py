@@ -52,7 +52,7 @@ class Condemned:
         self._lock = threading.Lock()
         self._sentences: dict[str, _Standing] = {}
         self._began = -math.inf  # when the list that counts was asked for
-        self._stale = limits.GC_STALE
+        self.patience = limits.GC_STALE  # how old a list, or a head, may be to commit by it
         self._run: tuple[ObjectInfo, Run] | None = None  # the newest collection, when that list was made
         self.chunks = Presence()
         self.meta = Presence()
@@ -63,7 +63,7 @@ class Condemned:
 
     def stale(self) -> bool:
         """True when the list is too old to commit by."""
-        return self.age() > self._stale
+        return self.age() > self.patience
 
     def keep_fresh(self) -> None:
         """Ask for the list again when it is too old. StoreError, CorruptError."""
@@ -85,7 +85,7 @@ class Condemned:
         gone = {name: found for name, found in self._sentences.items() if name not in names}
         fresh = self._read(sorted(names - self._sentences.keys()))
         quiet = run == self._run and (run is None or run[1].ended)
-        forget = began - self._began > self._stale and not quiet
+        forget = began - self._began > self.patience and not quiet
         self._sentences = {name: found for name, found in self._sentences.items() if name in names} | fresh
         changed = [*gone.values(), *fresh.values()]
         for presence, areas in ((self.chunks, (gc.DATA, gc.DELTAS)), (self.meta, (gc.META,))):
@@ -93,7 +93,7 @@ class Condemned:
             len(ids)
             presence.judge(ids, (i for found in changed if found.area in areas for i in found.ids), forget_all=forget)
         self._run = run
-        self._stale = min(limits.GC_STALE, run[1].grace / 2) if run is not None else limits.GC_STALE
+        self.patience = min(limits.GC_STALE, run[1].grace / 2) if run is not None else limits.GC_STALE
         self._began = began
 
     def _newest_run(self, listed: Iterable[ObjectInfo]) -> tuple[ObjectInfo, Run] | None:

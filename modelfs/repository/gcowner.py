@@ -38,7 +38,8 @@ class Ownership:
     @classmethod
     def take(cls, store: Store, grace: float, now: float, *, exclusive: bool, clock: Clock) -> Ownership:
         """Begin a run. ``now`` by the store's clock; ``grace`` in seconds, which may be shorter than
-        `limits.GC_GRACE_MIN` only if the run before had such a one, or ``exclusive``: nobody else writes.
+        `limits.GC_GRACE_MIN` only if writers know of it from the run before, or ``exclusive``: nobody else writes.
+        Writers who open the store later go by it, if it is `limits.GC_GRACE_KNOWN` at least.
 
         UsageError when another run is at work, or for the grace period.
         """
@@ -50,14 +51,15 @@ class Ownership:
                 f"{store.url} is being collected by {before.user}@{before.host} (process {before.pid}); if that one is "
                 f"dead, it can be taken over {limits.GC_RUN_TTL:.0f} s after its last sign of life"
             )
-        known = before.grace if before is not None else limits.GC_GRACE_MIN
+        known = before.grace if before is not None else limits.GC_GRACE_DEFAULT
         if grace < min(known, limits.GC_GRACE_MIN) and not exclusive:
             raise UsageError(
                 f"a grace period of {grace:g} s: writers look at the list of what is condemned every "
                 f"{limits.GC_STALE:.0f} s, so it takes {limits.GC_GRACE_MIN:.0f} s at least, or --exclusive when "
                 "nobody has the store open for writing"
             )
-        run = Run(secrets.token_hex(16), socket.gethostname()[:256], os.getpid(), _user(), grace, ended=False)
+        told = grace if grace >= limits.GC_GRACE_KNOWN else known
+        run = Run(secrets.token_hex(16), socket.gethostname()[:256], os.getpid(), _user(), told, ended=False)
         began = clock.boot()
         try:
             store.put_if_absent(gc.run_key(newest + 1), gc.pack(run))

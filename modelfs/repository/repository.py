@@ -62,7 +62,7 @@ class Repository:
         self._trees = Trees(self._meta)
         self._merge = Merge(self._trees)
         self._assurance = Assurance(self._condemned, self._chunks, self._meta, self._manifests, self._trees)
-        self._commits = Commits(store, self._merge, self._assurance.commit, clock)
+        self._commits = Commits(store, self._merge, self._condemned, self._assurance.commit, clock)
         self._refs = Refs(store, self._commits)
 
     @classmethod
@@ -199,6 +199,11 @@ class Repository:
         """Learn what collections have condemned. Writers do it when they open the store; it is kept fresh later."""
         self._condemned.refresh()
 
+    @property
+    def patience(self) -> float:
+        """Seconds for which that knowledge is good enough to commit by."""
+        return self._condemned.patience
+
     def stay_informed(self) -> None:
         """Learn it again when it was long ago, so that a writer that was idle need not ask for every chunk."""
         self._condemned.keep_fresh()
@@ -246,7 +251,7 @@ class Repository:
     def tag(self, name: str, record: CommitRecord) -> Tag:
         """Name a commit, for good. UsageError when the name is taken, CollectedError when the commit goes."""
         self.adopt(record, record.commit.root)
-        self._commits.hold(record, self._condemned)
+        self._commits.hold(record)
         return self._refs.create(name, record)
 
     def delete_tag(self, name: str) -> Tag:
