@@ -3,11 +3,35 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
 import pytest
-from running import Run
+from running import Result, Run
+
+from modelfs.cli.app import main
+
+
+@pytest.fixture
+def modelfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run commands in this process: there are many, and starting one takes longer than what it does."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg-cache"))
+
+    def run(*arguments: object, code: int = 0) -> Result:
+        monkeypatch.setattr(sys, "argv", ["modelfs", *map(str, arguments)])
+        capsys.readouterr()
+        got = 0
+        try:
+            main()
+        except SystemExit as end:
+            got = int(end.code or 0)
+        out, err = capsys.readouterr()
+        assert got == code, f"{arguments}: {out}{err}"
+        return Result(got, out, err)
+
+    return run
 
 
 def put(modelfs: Run, store: Path, content: bytes, name: str, *more: object) -> int:

@@ -94,7 +94,7 @@ def is_there(world: World, path: bytes, expected: bytes) -> None:
 
 @pytest.mark.parametrize("copies", [False, True], ids=["alone", "with a cache"])
 @pytest.mark.parametrize("condemned", [0, 1], ids=["fresh garbage", "condemned garbage"])
-@pytest.mark.parametrize(("runs", "pause"), [(1, 0.0), (1, 400.0), (2, 400.0), (3, GRACE + 1)])
+@pytest.mark.parametrize(("runs", "pause"), [(1, 0.0), (2, 400.0), (3, GRACE + 1)])
 def test_a_writer_stopped_before_any_request_while_collections_run(
     copies: bool, condemned: int, runs: int, pause: float
 ) -> None:
