@@ -5,6 +5,7 @@ committed is there."""
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -57,9 +58,9 @@ def counts(store: TimedStore, operation: str, key: str) -> bool:
     )
 
 
-def every_request(limit: int = 400) -> Iterator[int]:
+def every_request(limit: int = 400, step: int = 1) -> Iterator[int]:
     """1, 2, 3, … until the test breaks off."""
-    yield from range(1, limit)
+    yield from range(1, limit, step)
     pytest.fail("there is no end of requests")
 
 
@@ -76,6 +77,8 @@ def world_with_garbage() -> tuple[World, Entry]:
     return world, gone
 
 
+# Collections make many requests: they are stopped before every third of them, before each with MODELFS_GC_STEP=1.
+STEP = int(os.environ.get("MODELFS_GC_STEP", "3"))
 LAST = Retention(last=1)
 LOCAL = {digest(data): data for data in (b"one", b"two", b"three", b"first", b"second")}
 
@@ -153,7 +156,7 @@ def test_a_writer_stopped_before_any_request_while_collections_run(
 @pytest.mark.parametrize("ripe", [False, True], ids=["condemning", "deleting"])
 def test_a_collection_stopped_before_any_request_while_a_writer_commits(ripe: bool) -> None:
     refused = 0
-    for number in every_request(3000):
+    for number in every_request(3000, STEP):
         world, _ = world_with_garbage()
         if ripe:
             world.collect(LAST)
@@ -195,7 +198,7 @@ def test_a_collection_stopped_before_any_request_while_a_writer_commits(ripe: bo
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize("ripe", [False, True], ids=["condemning", "deleting"])
 def test_a_collection_killed_at_any_request_is_finished_by_the_next(ripe: bool, after: bool) -> None:
-    for number in every_request(3000):
+    for number in every_request(3000, STEP):
         world, _ = world_with_garbage()
         if ripe:
             world.collect(LAST)
@@ -260,7 +263,7 @@ def test_deletes_whose_acknowledgement_is_lost() -> None:
 
 
 def test_two_collections_at_once_only_one_runs() -> None:
-    for number in every_request(3000):
+    for number in every_request(3000, STEP):
         world, _ = world_with_garbage()
         world.collect(LAST)
         world.time.advance(GRACE + 1)
@@ -294,7 +297,7 @@ def test_two_collections_at_once_only_one_runs() -> None:
 
 def test_a_collection_that_was_asleep_for_long_deletes_nothing_any_more() -> None:
     slept = 0
-    for number in every_request(3000):
+    for number in every_request(3000, STEP):
         world, _ = world_with_garbage()
         world.collect(LAST)
         world.time.advance(GRACE + 1)
@@ -321,7 +324,7 @@ def test_a_collection_that_was_asleep_for_long_deletes_nothing_any_more() -> Non
                 is_there(world, b"again", b"onetwothree")
         if not reached():
             break
-    assert slept > 10
+    assert slept > 10 // STEP
 
 
 def test_a_writer_away_for_days_brings_back_what_was_deleted() -> None:
@@ -393,7 +396,7 @@ def test_a_machine_that_sleeps_in_the_middle_of_its_commit() -> None:
 
 @pytest.mark.parametrize("what", ["tag", "copy", "branch"])
 def test_an_old_commit_is_taken_up_again_at_any_moment_of_a_collection(what: str) -> None:
-    for number in every_request(3000):
+    for number in every_request(3000, STEP):
         world = World()
         repo = world.open()
         old = save(repo, b"f", b"old", b"older")
