@@ -5,6 +5,7 @@
     │   ├── NotAStoreError    nothing there, or not a modelfs store
     │   ├── FormatVersionError   written by a newer modelfs
     │   ├── UnknownRefError   no such branch, commit or tag
+    │   │   └── CollectedError   a commit that the retention dropped, or a branch that was deleted
     │   ├── UnreachableError  the store does not answer, or refuses the credentials, at the first contact
     │   ├── LockedError       the store is encrypted and no passphrase or key opens it
     │   ├── UntrustedError    history that is not signed as asked, or older than what was seen before
@@ -47,6 +48,10 @@ class FormatVersionError(UsageError):
 
 class UnknownRefError(UsageError):
     """No branch, commit or tag has that name."""
+
+
+class CollectedError(UnknownRefError):
+    """The commit was dropped from the history by a collection, or its branch was deleted."""
 
 
 class UnreachableError(UsageError):

@@ -70,6 +70,22 @@ STORE_RETRY_BUDGET: Final = 60.0  # total time of all attempts of one operation
 PROBE_WRITERS: Final = 8  # concurrent exclusive creations when a store is opened for writing
 LEASE_TTL: Final = 60.0  # --single-writer lease, renewed at a third of it
 
+# --- collection (docs/store-format.md, "Collection", has the argument that these bounds serve)
+GC_GRACE_DEFAULT: Final = 24 * 3600.0  # a save that takes longer uploads some of its chunks again
+GC_GRACE_MIN: Final = 600.0  # twice what a writer may be behind with the list of condemned objects
+GC_STALE: Final = 300.0  # a list of condemned objects, or a head, that is older is asked for again before a commit
+GC_GRACE_KNOWN: Final = 1.0  # a shorter one is not made known to writers, who would ask for the list all the time
+GC_SKEW: Final = 300.0  # a clock that is further off from the store's is not believed (as kopia)
+GC_RUN_TTL: Final = 300.0  # a collection that gave no sign of life for so long is dead
+GC_RUN_RENEW: Final = 30.0
+GC_SENTENCE_IDS: Final = 8_192  # condemned ids of one object: 256 KiB
+GC_SENTENCE_MAX: Final = 1 * MiB  # a larger one is damage
+GC_WAIT: Final = 360.0  # a writer waits for the deletion of one sentence (8,192 deletes, 16 at once, at 0.3 s: 150 s),
+# or until a run that died in the middle of one is known to be dead
+GC_WAIT_POLL: Final = 0.2
+GC_ROUNDS: Final = 8  # times that a commit finds something condemned again before it gives up
+GC_LEFT_OVER: Final = 24 * 3600.0  # probe objects and ended leases of this age have no owner any more
+
 # --- worker pools of one mount
 READ_THREADS: Final = 16
 UPLOAD_THREADS: Final = 4  # chunk + hash + encode + put: each holds a plain and an encoded chunk

@@ -11,10 +11,9 @@ from modelfs.cli.access import access_options, sign_option
 from modelfs.cli.location import existing, repository, single_writer_option, split_ref, tree_path, writing
 from modelfs.cli.output import counted, json_option, print_json
 from modelfs.errors import UsageError
-from modelfs.ids import TreeId
 from modelfs.repository.graft import graft
-from modelfs.repository.objects import Entry, Kind
-from modelfs.repository.repository import Repository
+from modelfs.repository.objects import Kind
+from modelfs.repository.usage import extent
 
 
 @click.command("cp")
@@ -38,7 +37,8 @@ def command(
     """
     store_url, ref = split_ref(location)
     with repository(store_url) as repo, writing(repo, single_writer=single_writer):
-        entry = existing(repo, repo.resolve(ref, branch).commit.root, source)
+        record = repo.resolve(ref, branch)
+        entry = existing(repo, record.commit.root, source)
         base = repo.resolve(branch)
         target = tree_path(destination)
         there = repo.find(base.commit.root, target)
@@ -47,18 +47,12 @@ def command(
             target = target + b"/" + name if target else name
         if not target:
             raise UsageError("the destination needs a name")
-        files, length = _extent(repo, entry)
+        files, length = extent(repo, entry)
         copied = msgspec.structs.replace(entry, mtime_ns=time.time_ns())
-        made = repo.commit(branch, base, graft(repo, base.commit.root, {target: copied}), message, files, length)
+        reached = repo.adopt(record, entry)
+        root = graft(repo, base.commit.root, {target: copied})
+        made = repo.commit(branch, base, root, message, files, length, reached=reached)
     if as_json:
         print_json({"commit": made.id.hex(), "number": made.number, "files": files, "bytes": length})
     else:
         click.echo(f"copied {counted(files, 'file')} ({branch}@{made.number}); no bytes moved")
-
-
-def _extent(repo: Repository, entry: Entry) -> tuple[int, int]:
-    """Files and logical bytes of an entry and what is below it."""
-    if entry.kind is not Kind.DIRECTORY:
-        return 1, entry.size
-    found = [e for _, e in repo.walk(TreeId(entry.content)) if e.kind in (Kind.FILE, Kind.INLINE)]
-    return len(found), sum(e.size for e in found)

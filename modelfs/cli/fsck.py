@@ -80,7 +80,7 @@ def command(
         if repo is not None:
             made = None
             if repair:
-                stack.enter_context(writing(repo, single_writer=single_writer))
+                stack.enter_context(writing(repo, single_writer=single_writer, commits=False))
                 made = Repair(repo, list(_caches(stack, repo, cache_dirs)), other)
             before = list(findings.damages)
             with stages() as stage:

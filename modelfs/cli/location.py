@@ -67,13 +67,15 @@ def repository(store_url: str) -> Iterator[Repository]:
 
 
 @contextmanager
-def writing(repo: Repository, *, single_writer: bool) -> Iterator[None]:
-    """Around changes: the store has been found safe to write to, or its lease is held."""
-    repo.access.check(writes=True)
+def writing(repo: Repository, *, single_writer: bool, commits: bool = True) -> Iterator[None]:
+    """Around changes: the store has been found safe to write to, or its lease is held. ``commits``: history is
+    written too."""
+    repo.access.check(writes=commits)
     if single_writer:
         note(f"{repo.store.url} is written under a lease; a second writer without one would damage its history")
     lease = admit_writer(repo.store, repo.format.id, single_writer=single_writer)
     try:
+        repo.begin_writing()
         yield
     finally:
         if lease is not None:

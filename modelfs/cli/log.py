@@ -9,7 +9,7 @@ import click
 
 from modelfs.cli.access import access_options
 from modelfs.cli.location import repository, split_ref, tree_path
-from modelfs.cli.output import json_option, moment, print_json, printable, size, table
+from modelfs.cli.output import counted, json_option, moment, note, print_json, printable, size, table
 from modelfs.ids import TreeId
 from modelfs.repository.objects import EMPTY_TREE, CommitRecord, Entry, Kind
 from modelfs.repository.repository import Repository
@@ -37,6 +37,7 @@ def command(location: str, path: str | None, max_count: int | None, changes: boo
         if path is not None:
             commits = _touching(repo, commits, tree_path(path))
         chosen = list(itertools.islice(commits, max_count))
+        collected = _collected(repo, chosen) if max_count is None or len(chosen) < max_count else ""
         changed = {record.number: list(_changed(repo, record)) for record in chosen} if changes else {}
     if as_json:
         print_json([_described(record, changed.get(record.number)) for record in chosen])
@@ -48,6 +49,19 @@ def command(location: str, path: str | None, max_count: int | None, changes: boo
     else:
         columns = ["COMMIT", "ID", "TIME", "BY", "FILES", "SIZE", "MESSAGE"]
         table(columns, [_row(record) for record in chosen], right=["FILES", "SIZE"])
+    if collected:
+        note(collected)
+
+
+def _collected(repo: Repository, shown: list[CommitRecord]) -> str:
+    """What to say of history that is not there any more."""
+    branch = shown[0].branch if shown else ""
+    ranges = repo.collected(branch).ranges if branch else ()
+    oldest = ranges[0][1] + 1 if ranges and ranges[0][0] == 1 else 0
+    between = sum(last - first + 1 for first, last in ranges if first > 1 and first < shown[0].number)
+    lines = [f"history before commit {branch}@{oldest} was collected"] if 0 < oldest <= shown[0].number else []
+    lines += [f"{counted(between, 'commit')} of {branch} in between were collected"] if between else []
+    return "; ".join(lines)
 
 
 def _row(record: CommitRecord) -> list[str]:
@@ -84,7 +98,9 @@ def _described(record: CommitRecord, changed: list[tuple[str, bytes]] | None) ->
 
 
 def _before(repo: Repository, record: CommitRecord) -> Entry | None:
-    return repo.read_commit(record.branch, record.number - 1).commit.root if record.number > 1 else None
+    """Root of the newest commit before it that was not collected."""
+    before = next(itertools.islice(repo.log(record), 1, None), None)
+    return before.commit.root if before is not None else None
 
 
 def _touching(repo: Repository, commits: Iterator[CommitRecord], path: bytes) -> Iterator[CommitRecord]:

@@ -88,6 +88,30 @@ def progress_bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
         yield lambda count: bar.advance(task, count)
 
 
+@contextlib.contextmanager
+def counter() -> Iterator[Callable[[str, int], None]]:
+    """What is being done and how much of it is done, on standard error of a terminal only. Yields what to call with
+    the one and how much more of the other."""
+    console = Console(stderr=True)
+    shown = Progress(
+        TextColumn("{task.description} {task.completed:,.0f}"),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+    with shown:
+        task, doing = shown.add_task("", total=None), ""
+
+        def tick(what: str, count: int) -> None:
+            nonlocal doing
+            if what != doing:
+                doing = what
+                shown.reset(task, description=what)
+            shown.advance(task, count)
+
+        yield tick
+
+
 def note(message: str) -> None:
     """A line for the person, beside the output."""
     click.echo(f"modelfs: {message}", err=True)

@@ -71,6 +71,8 @@ def open_stack(options: MountOptions) -> Stack:
         lease = None if read_only else admit_writer(repo.store, store_id, single_writer=options.single_writer)
         if lease is not None:
             opened.callback(lease.release)
+        if not read_only:
+            repo.begin_writing()
         cache = Cache(options.cache_dir or cache_directory(store_id), store_id, options.cache_size, repo.ids)
         opened.callback(cache.close)
         session = None if read_only else Session.begin(journal_directory(store_id), options.branch)

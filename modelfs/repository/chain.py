@@ -63,15 +63,22 @@ def survey_history(repo: Repository, damages: Damages, witness: Witness | None =
 def _read_branch(
     repo: Repository, branch: str, there: set[int], wanted: set[int], history: History, damages: Damages
 ) -> None:
-    """Read the commits that are ``there``; those between them, and those that tags name, must be there too."""
+    """Read the commits that are ``there``; those between them that were not collected, and those that tags name, must
+    be there too."""
     if there:
-        holes = max(there) - min(there) + 1 - len(there)
+        first, last = min(there), max(there)
+        ranges = [(max(a, first), min(b, last)) for a, b in repo.collected(branch).ranges if a <= last and b >= first]
+        gone = sum(max(0, b - a + 1) - sum(a <= number <= b for number in there) for a, b in ranges)
+        holes = last - first + 1 - len(there) - gone
         if holes > limits.FSCK_HOLES_MAX:
             key = commit_key(branch, max(there))
             reason = f"{holes} commits before it are missing in {repo.store.url}"
             damages.add(Damage(Sort.COMMIT, key, Problem.CONTRADICTORY, reason))
         else:
-            wanted = wanted | set(range(min(there), max(there)))
+            at = first
+            for a, b in [*ranges, (last, last)]:
+                wanted = wanted | set(range(at, a))
+                at = max(at, b + 1)
 
     def load(number: int) -> CommitRecord | NotFoundError | CorruptError:
         try:
@@ -84,6 +91,8 @@ def _read_branch(
             if isinstance(found, CommitRecord):
                 history.commits[branch, number] = found
                 continue
+            if isinstance(found, NotFoundError) and number in repo.collected(branch):
+                continue  # while we looked
             key = commit_key(branch, number)
             missing = f"commit {branch}@{number} is missing in {repo.store.url}"
             reason = missing if isinstance(found, NotFoundError) else str(found)

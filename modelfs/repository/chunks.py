@@ -20,8 +20,8 @@ from modelfs import codecs, limits
 from modelfs.codecs import Compression, DeltaHead, Element
 from modelfs.errors import AlreadyExistsError, CorruptError, NotFoundError, UsageError
 from modelfs.ids import ChunkId, Ids
+from modelfs.repository.condemned import Condemned
 from modelfs.repository.keys import base_key, chunk_key
-from modelfs.repository.presence import Presence
 from modelfs.store.base import Buffer, Store
 
 # (id, length) -> the plain, verified bytes when this machine has them
@@ -60,10 +60,11 @@ class Tensor:
 class Chunks:
     """Reads and writes the chunks of one store."""
 
-    def __init__(self, store: Store, ids: Ids, compression: Compression) -> None:
+    def __init__(self, store: Store, ids: Ids, compression: Compression, condemned: Condemned) -> None:
         self._store = store
         self._ids = ids
-        self._presence = Presence()
+        self._condemned = condemned
+        self.presence = condemned.chunks
         self._lock = threading.Lock()
         self._heads: OrderedDict[ChunkId, DeltaHead | None] = OrderedDict()
         self.compression = compression
@@ -90,6 +91,7 @@ class Chunks:
 
     def _read(self, chunk: ChunkId, length: int, read_base: Callable[[bytes], Buffer] | None) -> Buffer:
         key = chunk_key(chunk)
+        stamp = self.presence.stamp()
         if not 0 < length <= limits.CHUNK_LENGTH_MAX:
             raise CorruptError(f"chunk {chunk.hex()} is said to have {length} bytes", key)
         try:
@@ -98,12 +100,12 @@ class Chunks:
             if self._ids.digest(plain) != chunk:
                 raise CorruptError("its bytes do not match its id", key)
         except NotFoundError as error:
-            self._presence.suspect(chunk)
+            self.presence.suspect(chunk)
             raise NotFoundError(f"chunk {chunk.hex()} is missing in {self._store.url}", key) from error
         except CorruptError as error:
-            self._presence.suspect(chunk)
+            self.presence.suspect(chunk)
             raise CorruptError(f"chunk {chunk.hex()} in {self._store.url} is damaged: {error}", key) from error
-        self._presence.confirm(chunk)
+        self.presence.confirm(chunk, stamp)
         self._remember(chunk, codecs.delta_head(encoded))
         return plain
 
@@ -114,13 +116,13 @@ class Chunks:
         if not 0 < len(plain) <= limits.CHUNK_LENGTH_MAX:
             raise UsageError(f"a chunk of {len(plain)} bytes: 1 to {limits.CHUNK_LENGTH_MAX} fit the format")
         chunk = ChunkId(self._ids.digest(plain))
-        if self._presence.known(chunk):
+        self._condemned.keep_fresh()
+        if self.presence.known(chunk):
             return chunk, 0
-        key = chunk_key(chunk)
-        doubtful = self._presence.doubtful(chunk)
-        there = None if doubtful else self._store.size(key)
-        if there:  # an empty object is no encoded chunk, so it is not believed
-            self._presence.vouch((chunk,))
+        stamp = self.presence.stamp()
+        doubtful = self.presence.doubtful(chunk)
+        there = None if doubtful else self.stored(chunk)
+        if there:
             return chunk, 0
         encoded = codecs.encode(plain, tensor.element if tensor is not None else None, self.compression)
         if tensor is not None and tensor.earlier and not doubtful and there is None:
@@ -129,10 +131,33 @@ class Chunks:
             trial.note(sent > 0)
             if sent:
                 return chunk, sent
-        self._store.put(key, encoded)
-        self._presence.confirm(chunk)
-        self._remember(chunk, None)
+        self._put(chunk, encoded, stamp)
         return chunk, len(encoded)
+
+    def stored(self, chunk: ChunkId) -> bool | None:
+        """Ask the store for a chunk that is not doubtful. False for an empty object, which is no encoded chunk and is
+        not believed; None when there is nothing."""
+        stamp = self.presence.stamp()
+        size = self._store.size(chunk_key(chunk))
+        if size:
+            self.presence.vouch((chunk,), stamp)
+        return None if size is None else size > 0
+
+    def restore(self, chunk: ChunkId, length: int) -> None:
+        """Write a chunk again that is condemned or gone, from this machine's copy, else from the store's.
+
+        NotFoundError, CorruptError when there is neither.
+        """
+        stamp = self.presence.stamp()
+        plain = self.local(chunk, length)
+        if plain is None:
+            plain = self.read(chunk, length)
+        self._put(chunk, codecs.encode(plain, None, self.compression), stamp)
+
+    def _put(self, chunk: ChunkId, encoded: bytes, stamp: int) -> None:
+        self._store.put(chunk_key(chunk), encoded)
+        self.presence.wrote(chunk, stamp)
+        self._remember(chunk, None)
 
     def _write_delta(self, chunk: ChunkId, plain: Buffer, encoded: bytes, tensor: Tensor) -> int:
         """Store the chunk as a delta if that pays: the bytes sent, 0 when it does not."""
@@ -154,14 +179,17 @@ class Chunks:
             # A series is as cheap as it gets while each version costs less than the versions so far did on average.
             if len(delta) > min(worth, series // age):
                 return 0
+            stamp = self.presence.stamp()
+            if self.presence.doubtful(chunk) or self.presence.doubtful(root):
+                return 0  # a collection condemned one of them meanwhile
             # Collection must see that the base is needed before anything needs it.
             self._store.put(base_key(root, chunk), b"delta\n")
             try:
                 self._store.put_if_absent(chunk_key(chunk), delta)
             except AlreadyExistsError:
-                self._presence.vouch((chunk,))
+                self.presence.vouch((chunk,), stamp)
             else:
-                self._presence.confirm(chunk)
+                self.presence.wrote(chunk, stamp)
                 self._remember(chunk, codecs.delta_head(delta))
             return len(delta)
         return 0
@@ -182,12 +210,12 @@ class Chunks:
 
     def head(self, chunk: ChunkId) -> DeltaHead | None:
         """What a stored delta says of itself; None for a plain chunk. NotFoundError, CorruptError."""
+        if self.presence.doubtful(chunk):
+            raise CorruptError(f"chunk {chunk.hex()} is not believed", chunk_key(chunk))
         with self._lock:
             if chunk in self._heads:
                 self._heads.move_to_end(chunk)
                 return self._heads[chunk]
-        if self._presence.doubtful(chunk):
-            raise CorruptError(f"chunk {chunk.hex()} is not believed", chunk_key(chunk))
         found = codecs.delta_head(self._store.get_range(chunk_key(chunk), 0, codecs.DELTA_HEAD_LENGTH))
         self._remember(chunk, found)
         return found
@@ -200,12 +228,12 @@ class Chunks:
 
     def distrust(self, chunk: ChunkId) -> None:
         """What the store has of this chunk will not do: the next `write` of its bytes stores it anew, plain."""
-        self._presence.suspect(chunk)
+        self.presence.suspect(chunk)
 
     def vouch(self, chunks: Iterable[ChunkId]) -> None:
         """Chunks that a manifest reachable from a branch head refers to need not be asked for."""
-        self._presence.vouch(chunks)
+        self.presence.vouch(chunks)
 
     def sizes(self) -> tuple[int, int]:
         """Number of chunks known to be there, and of those known to be bad."""
-        return self._presence.sizes()
+        return self.presence.sizes()

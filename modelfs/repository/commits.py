@@ -6,6 +6,11 @@ acknowledgement lost on the way. Every commit names the digest of its parent, wh
 hand; a commit that does not fit its number or its parent is a CorruptError naming its key. Who trusts certain keys
 gets no commit that none of them signed, unless one that is signed follows it in the chain; and nobody gets a head that
 is older than what this machine has seen.
+
+Collections remove commits that the retention drops, never the newest of a branch, and write down which (`history`). So
+a number that is absent is free only for who knows a head that was the newest a moment ago: a head that was not looked
+at for `Condemned.patience` is looked for anew before a commit is made on top of it. A branch is deleted by a last
+commit that says so; whoever was about to commit loses that race and learns of it.
 """
 
 from __future__ import annotations
@@ -14,50 +19,81 @@ import getpass
 import os
 import socket
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+
+import msgspec
 
 from modelfs import limits
-from modelfs.crypto.signing import Signature
 from modelfs.errors import (
     AlreadyExistsError,
+    CollectedError,
     ConflictError,
     CorruptError,
     NotFoundError,
+    UnknownRefError,
     UntrustedError,
     UsageError,
 )
-from modelfs.ids import CommitId, Ids
-from modelfs.repository.access import Access
-from modelfs.repository.envelope import unwrap, wrap
+from modelfs.repository.commitobjects import CommitObjects
+from modelfs.repository.condemned import Condemned, commit_id
+from modelfs.repository.gcformat import NOTHING, Collected, commits_area
+from modelfs.repository.history import read_collected
 from modelfs.repository.keys import COMMITS, check_ref_name, commit_key, commits_prefix, parse_commit_key, tag_key
 from modelfs.repository.merge import Merge
-from modelfs.repository.objects import EMPTY_TREE, Commit, CommitRecord, Entry, Kind
-from modelfs.repository.packing import pack_commit, pack_signed, split_signed, unpack_commit
+from modelfs.repository.objects import BRANCH_END, EMPTY_TREE, Commit, CommitRecord, Entry, Kind
 from modelfs.repository.seen import Seen, SeenHeads
 from modelfs.store.base import Store
+from modelfs.store.clock import Clock
 
 __all__ = ["CommitRecord", "Commits", "empty_root"]
+
+# (tree of the head, root to be committed, ids whose objects are known to be there): see `assurance`
+Assure = Callable[[bytes, Entry, Collection[bytes]], None]
 
 
 class Commits:
     """Reads and extends the branches of one store. Safe to use from many threads."""
 
-    def __init__(self, store: Store, merge: Merge, ids: Ids, store_id: str, access: Access, seen: SeenHeads) -> None:
+    def __init__(
+        self,
+        store: Store,
+        merge: Merge,
+        objects: CommitObjects,
+        seen: SeenHeads,
+        condemned: Condemned,
+        assure: Assure,
+        clock: Clock,
+    ) -> None:
+        """``assure`` is called before a commit is written: it sees to it that all of its root is in the store."""
         self._store = store
         self._merge = merge
-        self._ids = ids
-        self._store_id = store_id
-        self._access = access
+        self._objects = objects
         self._seen = seen
+        self._condemned = condemned
+        self._assure = assure
+        self._clock = clock
         self._lock = threading.Lock()
         self._recent: OrderedDict[tuple[str, int], CommitRecord] = OrderedDict()
+        self._newest: dict[str, tuple[int, float]] = {}  # by branch: a number, and when it was last seen to be the head
 
     def branches(self) -> tuple[str, ...]:
-        """Names of all branches, sorted."""
-        keys = (parse_commit_key(info.key) for info in self._store.list(COMMITS))
-        return tuple(sorted({key[0] for key in keys if key}))
+        """Names of all branches, sorted. Deleted ones are none."""
+        return tuple(name for name, ended in self.every_branch() if not ended)
+
+    def every_branch(self) -> Iterator[tuple[str, bool]]:
+        """Names of all branches that ever were, sorted; True for those that were deleted."""
+        heads: dict[str, int] = {}
+        for info in self._store.list(COMMITS):
+            if key := parse_commit_key(info.key):
+                heads[key[0]] = max(key[1], heads.get(key[0], 0))
+        for branch, number in sorted(heads.items()):
+            yield branch, self.read(branch, number).commit.ends
+
+    def collected(self, branch: str) -> Collected:
+        """Which commits of a branch were collected."""
+        return read_collected(self._store, branch)
 
     def read(self, branch: str, number: int) -> CommitRecord:
         """One commit. NotFoundError, CorruptError, UntrustedError."""
@@ -71,37 +107,28 @@ class Commits:
         key = commit_key(check_ref_name(branch), number)
         stored = self._store.get(key)
         try:
-            plain, signature = split_signed(unwrap(stored))
-            commit = unpack_commit(plain)
-            if commit.number != number:
-                raise ValueError(f"it says that it is number {commit.number}")
-            if signature is not None and not signature.fits(self._message(branch, plain)):
-                raise ValueError("its signature does not fit")
+            return self._objects.parse(branch, number, stored)
         except ValueError as error:
             raise CorruptError(f"commit {branch}@{number} in {self._store.url} is damaged: {error}", key) from error
-        return self._record(branch, commit, plain, signature)
 
     def trusts(self, record: CommitRecord) -> bool:
         """True when a commit is signed by one of the trusted keys, or there are none."""
-        trusted = self._access.trusted
-        return not trusted or any(key.raw == record.signed_by for key in trusted)
-
-    def _record(self, branch: str, commit: Commit, plain: bytes, signature: Signature | None) -> CommitRecord:
-        signed_by = signature.by.raw if signature is not None else b""
-        return CommitRecord(branch, commit.number, CommitId(self._ids.digest(plain)), commit, signed_by)
-
-    def _message(self, branch: str, plain: bytes) -> bytes:
-        """What is signed: a commit belongs to one branch of one store."""
-        return f"modelfs commit\n{self._store_id}\n{branch}\n".encode() + plain
+        return self._objects.trusts(record)
 
     def head(self, branch: str, after: int = 0) -> CommitRecord | None:
-        """The newest commit, or None when there is no such branch. ``after``: a number known to exist, from which
-        newer ones are looked for upwards (one request when there is none); 0 lists the branch. UntrustedError when
-        this machine has seen a newer one."""
+        """The newest commit, or None when there is no such branch (or it was deleted). ``after``: a number known to
+        have been the head, from which newer ones are looked for upwards (one request when there is none); 0 lists
+        the branch. UntrustedError when this machine has seen a newer one."""
+        found = self.last(branch, after)
+        return None if found is None or found.commit.ends else found
+
+    def last(self, branch: str, after: int = 0) -> CommitRecord | None:
+        """As `head`, but of a deleted branch it is the commit that says so."""
         seen = self._seen.last(check_ref_name(branch))
-        found = self._head(branch, after)
+        follows = after > 0 and self._just_seen(branch)
+        found = self._last(branch, after if follows else 0)
         if seen is not None:
-            found = self._not_before(branch, found, seen, follows=after > 0)
+            found = self._not_before(branch, found, seen, follows=follows)
         if found is not None:
             self._seen.note(found)
         return found
@@ -121,7 +148,7 @@ class Commits:
         if known.id != seen.id:
             raise self._rolled_back(branch, f"its {branch}@{seen.number} is another one than was seen here")
         if found is None or found.number < seen.number:  # a stale listing
-            found = self._head(branch, seen.number)
+            found = self._last(branch, seen.number)
             assert found is not None
         return found
 
@@ -129,58 +156,138 @@ class Commits:
         where = self._seen.where(branch)
         return UntrustedError(f"{self._store.url} has been rolled back: {why}. If that is meant, remove {where}")
 
-    def _head(self, branch: str, after: int) -> CommitRecord | None:
+    def _last(self, branch: str, number: int) -> CommitRecord | None:
+        """The newest commit from ``number`` on, which was the head; 0: from what is listed."""
         newest: CommitRecord | None = None
-        if after:
-            number = after
-        else:
+        if not number:
             number = self._last_listed(branch)
             if not number:
                 return None
             newest = self.read(branch, number)
         for _ in range(limits.COMMIT_PROBES):
+            asked = self._clock.boot()
             try:
                 newest = self.read(branch, number + 1)
             except NotFoundError:
+                with self._lock:
+                    self._newest[branch] = (number, asked)
                 return newest or self._recalled(branch, number)
             number += 1
-        return self._head(branch, max(number, self._last_listed(branch)))
+        with self._lock:
+            self._newest.pop(branch, None)
+        return self._last(branch, 0)
+
+    def _just_seen(self, branch: str) -> bool:
+        """True when some head of the branch was the newest a moment ago: what follows it cannot be collected yet."""
+        with self._lock:
+            seen = self._newest.get(branch)
+        return seen is not None and self._clock.boot() - seen[1] <= self._condemned.patience
+
+    def _is_head(self, record: CommitRecord) -> bool:
+        """True when that commit was the newest a moment ago."""
+        with self._lock:
+            seen = self._newest.get(record.branch)
+        return seen is not None and seen[0] == record.number and self._just_seen(record.branch)
 
     def log(self, start: CommitRecord) -> Iterator[CommitRecord]:
-        """The commit and those before it, newest first, each verified against its child. Ends with the first
-        commit, or the oldest one that is kept."""
-        record = start
-        while True:
+        """The commit and those before it, newest first, each verified against its child. Commits that were collected
+        are passed over: numbers and `collected` tell where."""
+        collected = NOTHING
+        record: CommitRecord | None = start
+        while record is not None:
             yield record
-            if record.number == 1:
-                return
+            record, collected = self._before(record, collected)
+
+    def _before(self, record: CommitRecord, collected: Collected) -> tuple[CommitRecord | None, Collected]:
+        """The newest commit before one that is still there, and what is known to be collected."""
+        while number := collected.below(record.number - 1):
             try:
-                before = self.read(record.branch, record.number - 1)
+                before = self.read(record.branch, number)
             except NotFoundError as error:
-                key = commit_key(record.branch, record.number - 1)
-                if any(number < record.number for number in self._numbers(record.branch)):
-                    message = f"commit {record.branch}@{record.number - 1} is missing in {self._store.url}"
+                collected = self.collected(record.branch)
+                if number not in collected:
+                    key = commit_key(record.branch, number)
+                    message = f"commit {record.branch}@{number} is missing in {self._store.url}"
                     raise CorruptError(message, key) from error
-                return
-            self._check_link(before, record)
-            record = before
+                continue
+            if number == record.number - 1:
+                self._check_link(before, record)
+            return before, collected
+        return None, collected
 
     def commit(
-        self, branch: str, base: CommitRecord | None, root: Entry, message: str, files: int = 0, size: int = 0
+        self,
+        branch: str,
+        base: CommitRecord | None,
+        root: Entry,
+        message: str,
+        files: int = 0,
+        size: int = 0,
+        *,
+        reached: Collection[bytes] = (),
+        revive: bool = False,
     ) -> CommitRecord:
         """Add a commit whose changes are those from ``base`` to ``root`` (``base`` None: all of ``root``), on top of
-        whatever the branch holds by then. Everything that ``root`` refers to is in the store already."""
+        whatever the branch holds by then. Everything that ``root`` refers to is in the store already, or it is what
+        a collection took meanwhile and this machine can bring back. ``reached``: ids of manifests and trees that a
+        commit which is not condemned reaches. ``revive``: a deleted branch begins again."""
         check_ref_name(branch)
         base_root = base.commit.root if base is not None else empty_root(root)
-        head = base if base is not None and base.branch == branch else self.head(branch)
+        on_top = base is not None and base.branch == branch and not base.commit.ends and self._is_head(base)
+        head = base if on_top else self.last(branch)
         if head is None and self._store.size(tag_key(branch)) is not None:
             raise UsageError(f"{branch} is the name of a tag")
         for _ in range(limits.COMMIT_REBASES):
-            merged = root if head is None or head is base else self._merge.roots(base_root, root, head.commit.root)
+            if head is not None and head.commit.ends and not revive:
+                raise CollectedError(f"the branch {branch} of {self._store.url} was deleted")
+            began = self._clock.boot()
+            below = None if head is None or head.commit.ends else head.commit.root
+            merged = root if below is None or head is base else self._merge.roots(base_root, root, below)
+            assure = partial(self._assure, EMPTY_TREE if below is None else below.content, merged, reached)
+            assure()
             record = self._try(branch, head, merged, message, files, size)
-            if record is not None:
+            if record is not None and not self._late(record, began):
+                if (
+                    self._clock.boot() - began > self._condemned.patience
+                ):  # this machine slept between the check and the commit
+                    assure()
                 return record
-            head = self.head(branch, after=head.number if head else 1)
+            head = self.last(branch, after=head.number if head else 1)
+        raise ConflictError(f"{branch} of {self._store.url} moved on {limits.COMMIT_REBASES} times in a row")
+
+    def hold(self, record: CommitRecord) -> None:
+        """A commit that is condemned stays: it is written again, after what it reaches was. ConflictError."""
+        if not self._condemned.commit(record.branch, record.number):
+            return
+        for _ in range(limits.GC_ROUNDS):
+            self._store.put(commit_key(record.branch, record.number), self._objects.stored(record))
+            if self._condemned.lifted(commits_area(record.branch), (commit_id(record.number),)):
+                return
+            self._condemned.refresh()
+        raise ConflictError(f"a collection condemns {record.branch}@{record.number} again and again: try again later")
+
+    def _late(self, record: CommitRecord, began: float) -> bool:
+        """True when so much time passed while a commit was written that its number had been used and collected: it
+        is no part of the branch, and is removed."""
+        if self._clock.boot() - began <= self._condemned.patience or record.number not in self.collected(record.branch):
+            return False
+        self._store.delete(commit_key(record.branch, record.number))
+        with self._lock:
+            self._recent.pop((record.branch, record.number), None)
+            self._newest.pop(record.branch, None)
+        return True
+
+    def end(self, branch: str) -> CommitRecord:
+        """Delete a branch: a last commit without files that says so. UnknownRefError when there is none."""
+        for _ in range(limits.COMMIT_REBASES):
+            began = self._clock.boot()
+            head = self.last(branch)
+            if head is None or head.commit.ends:
+                raise UnknownRefError(f"{self._store.url} has no branch {branch!r}")
+            empty = msgspec.structs.replace(head.commit.root, content=EMPTY_TREE, xattrs=((BRANCH_END, b""),))
+            record = self._try(branch, head, empty, "", 0, 0)
+            if record is not None and not self._late(record, began):
+                return record
         raise ConflictError(f"{branch} of {self._store.url} moved on {limits.COMMIT_REBASES} times in a row")
 
     def _try(
@@ -191,25 +298,24 @@ class Commits:
             number=head.number + 1 if head else 1,
             parent=head.id if head else b"",
             root=root,
-            time_ns=time.time_ns(),
+            time_ns=self._clock.wall_ns(),
             host=_text(socket.gethostname()),
             user=_text(_user()),
             message=_text(message),
             files=files,
             size=size,
         )
-        plain = pack_commit(commit)
-        signer = self._access.signer
-        signature = signer.sign(self._message(branch, plain)) if signer is not None else None
-        record = self._record(branch, commit, plain, signature)
-        stored = wrap(plain if signature is None else pack_signed(plain, signature))
+        record = self._objects.make(branch, commit)
+        asked = self._clock.boot()
         try:
-            self._store.put_if_absent(commit_key(branch, commit.number), stored)
+            self._store.put_if_absent(commit_key(branch, commit.number), self._objects.stored(record))
         except AlreadyExistsError:
             if self.read(branch, commit.number).id != record.id:
                 return None
         self._remember(record)
         self._seen.note(record)
+        with self._lock:
+            self._newest[branch] = (record.number, asked)
         return record
 
     def _last_listed(self, branch: str) -> int:

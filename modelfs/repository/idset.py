@@ -40,10 +40,12 @@ class IdSet:
         self._recent.update(ids)
         self._settle()
 
-    def __contains__(self, object_id: bytes) -> bool:
+    def __contains__(self, object_id: object) -> bool:
+        if not isinstance(object_id, bytes):
+            return False
         if object_id in self._recent:
             return True
-        place = int(np.searchsorted(self._sorted, np.frombuffer(object_id, _TYPE)[0]))
+        place = int(self._sorted.searchsorted(np.frombuffer(object_id, _TYPE)[0]))
         return place < len(self._sorted) and self._at(place) == object_id
 
     def __len__(self) -> int:

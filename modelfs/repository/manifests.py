@@ -37,9 +37,13 @@ class Manifests:
         """Where the tensors of the file lie, if its format was known to who wrote it. Errors as `read`."""
         if not manifest.tensors:
             return None
-        table = self._meta.load(_TENSORS, manifest.tensors, unpack_tensors)
+        table = self.read_table(manifest.tensors)
         spans = tuple(Span(t.offset, t.length, t.dtype, t.shape, t.name) for t in table.tensors)
         return Layout(table.format, spans, manifest.size)
+
+    def read_table(self, table: bytes) -> TensorTable:
+        """A tensor table. Errors as `read`."""
+        return self._meta.load(_TENSORS, table, unpack_tensors)
 
     def write_layout(self, layout: Layout) -> bytes:
         """Store the tensor table of a layout: its id; b"" for one that the format has no room for."""

@@ -40,10 +40,12 @@ class MetaStatistics:
 class MetaObjects:
     """Loads and saves metadata objects of one store."""
 
-    def __init__(self, store: Store, ids: Ids = PLAIN, memory: int = limits.META_MEMORY) -> None:
+    def __init__(
+        self, store: Store, ids: Ids = PLAIN, memory: int = limits.META_MEMORY, presence: Presence | None = None
+    ) -> None:
         self.ids = ids
         self._store = store
-        self._presence = Presence()
+        self.presence = presence or Presence()
         self._lock = threading.Lock()
         # By (what it was decoded as, id): a hostile store must not pass a page off as a manifest.
         self._decoded: OrderedDict[tuple[str, bytes], tuple[Any, int]] = OrderedDict()
@@ -62,13 +64,14 @@ class MetaObjects:
                 return value
             self._misses += 1
         key = meta_key(object_id)
+        stamp = self.presence.stamp()
         try:
             plain = self.fetch(what, object_id)
             decoded = unpack(plain)
         except (ValueError, CorruptError) as error:
-            self._presence.suspect(object_id)
+            self.presence.suspect(object_id)
             raise CorruptError(f"{what} {object_id.hex()} in {self._store.url} is damaged: {error}", key) from error
-        self._presence.confirm(object_id)
+        self.presence.confirm(object_id, stamp)
         self.remember(what, object_id, decoded, len(plain))
         return decoded
 
@@ -78,7 +81,7 @@ class MetaObjects:
         try:
             stored = self._store.get(key)
         except NotFoundError as error:
-            self._presence.suspect(object_id)
+            self.presence.suspect(object_id)
             message = f"{what} {object_id.hex()} is missing in {self._store.url}"
             raise NotFoundError(message, key) from error
         plain = unwrap(stored)
@@ -101,16 +104,17 @@ class MetaObjects:
 
     def save(self, object_id: bytes, plain: bytes) -> None:
         """Store an object unless it is known to be there. Returns when the store has acknowledged it."""
-        if self._presence.known(object_id):
+        if self.presence.known(object_id):
             return
+        stamp = self.presence.stamp()
         self._store.put(meta_key(object_id), wrap(plain))
-        self._presence.confirm(object_id)
+        self.presence.wrote(object_id, stamp)
         with self._lock:
             self._written += 1
 
     def save_all(self, objects: Mapping[bytes, bytes]) -> None:
         """Store many objects, several at once; all are acknowledged on return, or an error is raised."""
-        missing = [item for item in objects.items() if not self._presence.known(item[0])]
+        missing = [item for item in objects.items() if not self.presence.known(item[0])]
         if len(missing) < 2:
             for item in missing:
                 self.save(*item)
@@ -118,6 +122,14 @@ class MetaObjects:
         with ThreadPoolExecutor(min(limits.META_THREADS, len(missing)), "modelfs-meta") as pool:
             for done in [pool.submit(self.save, *item) for item in missing]:
                 done.result()
+
+    def stored(self, object_id: bytes) -> bool:
+        """Ask the store for an object that is not doubtful."""
+        stamp = self.presence.stamp()
+        there = bool(self._store.size(meta_key(object_id)))
+        if there:
+            self.presence.vouch((object_id,), stamp)
+        return there
 
     def statistics(self) -> MetaStatistics:
         """What is held in memory and how often it served."""

@@ -29,6 +29,10 @@ _Xattr = tuple[
 ]
 
 
+# An extended attribute of a commit's root: the branch ends here. No file system sets one of that name.
+BRANCH_END: Final = b"modelfs.branch.end"
+
+
 class Kind(IntEnum):
     """What a directory entry is. The numbers are part of the format."""
 
@@ -108,6 +112,11 @@ class Commit(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     files: _Size
     size: _Size
 
+    @property
+    def ends(self) -> bool:
+        """True when this commit says that its branch was deleted."""
+        return any(name == BRANCH_END for name, _ in self.root.xattrs)
+
 
 class SignedCommit(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A commit's msgpack bytes and a signature over them: what is stored in the place of the commit."""
@@ -137,13 +146,15 @@ class PageRef(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 @dataclass(frozen=True, slots=True)
 class CommitRecord:
-    """A commit and where it stands. ``signed_by``: the public key, b"" for one without a signature."""
+    """A commit and where it stands. ``signed_by``: the public key, b"" for one without a signature, which is in
+    ``signature``."""
 
     branch: str
     number: int
     id: CommitId
     commit: Commit
     signed_by: bytes = b""
+    signature: bytes = b""
 
 
 @dataclass(slots=True)

@@ -9,10 +9,11 @@ with it, fsck checks with it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
+from typing import Protocol
 
 from modelfs import limits
 from modelfs.errors import CorruptError, ModelfsError
@@ -21,7 +22,14 @@ from modelfs.repository.idset import IdSet
 from modelfs.repository.keys import chunk_key, meta_key
 from modelfs.repository.objects import EMPTY_TREE, Entry, Kind, Manifest, PageRef
 from modelfs.repository.pages import Page
-from modelfs.repository.repository import Repository
+
+
+class Reads(Protocol):
+    """What the walk asks of a repository."""
+
+    def read_page(self, tree: TreeId) -> Page: ...
+
+    def read_manifest(self, manifest: ManifestId) -> Manifest: ...
 
 
 class What(Enum):
@@ -68,7 +76,7 @@ class Reachable:
     without it the error is raised.
     """
 
-    def __init__(self, repo: Repository, on_damage: Damage | None = None) -> None:
+    def __init__(self, repo: Reads, on_damage: Damage | None = None) -> None:
         self._repo = repo
         self._on_damage = on_damage
         self.seen: dict[What, IdSet] = {what: IdSet() for what in What}
@@ -78,9 +86,14 @@ class Reachable:
 
         NotFoundError and CorruptError as they come, unless ``on_damage`` takes them.
         """
+        return self.walk_all([(path, root)])
+
+    def walk_all(self, roots: Iterable[tuple[bytes, Entry]]) -> Iterator[Reached]:
+        """As `walk`, for many (path, entry) whose objects are read together."""
         waiting: list[_Task] = []
         running: deque[tuple[_Task, Future[Page | Manifest]]] = deque()
-        yield from self._entry(root, path, 0, waiting)
+        for path, root in roots:
+            yield from self._entry(root, path, 0, waiting)
         with ThreadPoolExecutor(limits.STORE_CONCURRENCY, "reachable") as pool:
             try:
                 while waiting or running:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from modelfs import limits
-from modelfs.errors import AlreadyExistsError, CorruptError, NotFoundError, UnknownRefError, UsageError
+from modelfs.errors import AlreadyExistsError, CollectedError, CorruptError, NotFoundError, UnknownRefError, UsageError
 from modelfs.repository.checks import REF_NAME
 from modelfs.repository.commits import Commits
 from modelfs.repository.envelope import unwrap, wrap
@@ -59,6 +59,15 @@ class Refs:
                 raise UsageError(f"the tag {name} exists: it names {tag.branch}@{tag.number}") from error
         return tag
 
+    def delete(self, name: str) -> Tag:
+        """Take a tag away; what it named. UnknownRefError when there is none."""
+        try:
+            tag = self.read(name)
+        except NotFoundError as error:
+            raise UnknownRefError(f"{self._store.url} has no tag {name!r}") from error
+        self._store.delete(tag_key(name))
+        return tag
+
     def target(self, name: str) -> CommitRecord:
         """The commit that a tag names."""
         tag = self.read(name)
@@ -83,13 +92,25 @@ class Refs:
     def _by_name(self, name: str) -> CommitRecord | None:
         if self._store.size(tag_key(name)) is not None:
             return self.target(name)
-        return self._commits.head(name)
+        last = self._commits.last(name)
+        if last is not None and last.commit.ends:
+            raise CollectedError(
+                f"the branch {name} of {self._store.url} was deleted; until a collection takes it, "
+                f"its newest state is {name}@{last.number - 1}"
+            )
+        return last
 
     def _by_number(self, branch: str, number: int) -> CommitRecord | None:
         try:
-            return self._commits.read(branch, number)
+            record = self._commits.read(branch, number)
         except NotFoundError:
+            if number in self._commits.collected(branch):
+                message = f"commit {branch}@{number} of {self._store.url} was collected: the retention dropped it"
+                raise CollectedError(message) from None
             return None
+        if record.commit.ends:
+            raise CollectedError(f"{branch}@{number} of {self._store.url} has no files: the branch was deleted there")
+        return record
 
     def _by_prefix(self, prefix: str, branch: str) -> CommitRecord | None:
         head = self._commits.head(branch)

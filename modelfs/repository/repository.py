@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 from modelfs.codecs import Compression, DeltaHead
-from modelfs.errors import CorruptError, UsageError
+from modelfs.errors import CollectedError, CorruptError, NotFoundError, UsageError
 from modelfs.formats.layout import Layout
 from modelfs.ids import ChunkId, Ids, ManifestId, TreeId
 from modelfs.repository.access import Access
+from modelfs.repository.assurance import Assurance
 from modelfs.repository.chunks import Chunks, Local, Tensor, Trial
+from modelfs.repository.commitobjects import CommitObjects
 from modelfs.repository.commits import Commits
+from modelfs.repository.condemned import Condemned
 from modelfs.repository.format import Format, read_format, write_format
+from modelfs.repository.gcformat import Collected
 from modelfs.repository.keys import FORMAT_KEY
 from modelfs.repository.keyslots import Unlocked, reopen, replace_format
 from modelfs.repository.manifests import Manifests
@@ -32,6 +36,7 @@ from modelfs.repository.refs import Refs
 from modelfs.repository.sealed import SealedStore
 from modelfs.repository.trees import Difference, Trees
 from modelfs.store.base import Buffer, Store
+from modelfs.store.clock import Clock
 
 __all__ = ["EMPTY_TREE", "MAIN", "CommitRecord", "Format", "Repository", "RepositoryStatistics", "Tensor", "Trial"]
 
@@ -51,20 +56,33 @@ class Repository:
     """One store, opened. Make one with `create` or `open`. ``store`` shows plain objects, of an encrypted store too;
     ``raw``: the objects as their keeper has them."""
 
-    def __init__(self, store: Store, made: Format, keys: Unlocked | None = None, access: Access | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        made: Format,
+        keys: Unlocked | None = None,
+        access: Access | None = None,
+        clock: Clock = Clock(),
+    ) -> None:
         self.access = access = replace(access or Access(), secret=None, ask=None)  # they are not needed any more
         self.keys = keys
         self.raw = store
         self.store: Store = store if keys is None else SealedStore(store, made.id, keys, self._reopen)
         self.format = made
+        self.clock = clock
         self.ids = Ids(keys.keyring.id_key if keys is not None else None)
         self._seen = access.memory(made)
-        self._chunks = Chunks(self.store, self.ids, made.compression)
-        self._meta = MetaObjects(self.store, self.ids)
+        self._condemned = Condemned(self.store, clock)
+        self._chunks = Chunks(self.store, self.ids, made.compression, self._condemned)
+        self._meta = MetaObjects(self.store, self.ids, presence=self._condemned.meta)
         self._manifests = Manifests(self._meta)
         self._trees = Trees(self._meta)
         self._merge = Merge(self._trees)
-        self._commits = Commits(self.store, self._merge, self.ids, made.id, access, self._seen)
+        self._assurance = Assurance(self._condemned, self._chunks, self._meta, self._manifests, self._trees)
+        objects = CommitObjects(self.ids, made.id, access)
+        self._commits = Commits(
+            self.store, self._merge, objects, self._seen, self._condemned, self._assurance.commit, clock
+        )
         self._refs = Refs(self.store, self._commits)
 
     @classmethod
@@ -92,12 +110,12 @@ class Repository:
         return repo
 
     @classmethod
-    def open(cls, store: Store, access: Access | None = None) -> Repository:
+    def open(cls, store: Store, access: Access | None = None, clock: Clock = Clock()) -> Repository:
         """Open a store: NotAStoreError, FormatVersionError, LockedError, UntrustedError."""
         access = access or Access()
         made = read_format(store)
         keys = access.unlock(made, store.url)
-        repo = cls(store, made, keys, access)
+        repo = cls(store, made, keys, access, clock)
         repo._note_keys(made)
         return repo
 
@@ -235,11 +253,58 @@ class Repository:
         return self._commits.trusts(record)
 
     def commit(
-        self, branch: str, base: CommitRecord | None, root: Entry, message: str, files: int = 0, size: int = 0
+        self,
+        branch: str,
+        base: CommitRecord | None,
+        root: Entry,
+        message: str,
+        files: int = 0,
+        size: int = 0,
+        *,
+        reached: Collection[bytes] = (),
+        revive: bool = False,
     ) -> CommitRecord:
         """Add our changes from ``base`` to ``root`` on top of whatever the branch holds by then. ``files`` and
-        ``size``: how many files and logical bytes they are."""
-        return self._commits.commit(branch, base, root, message, files, size)
+        ``size``: how many files and logical bytes they are. ``reached``: what `adopt` gave; ``revive``: a deleted
+        branch may begin again."""
+        return self._commits.commit(branch, base, root, message, files, size, reached=reached, revive=revive)
+
+    def begin_writing(self) -> None:
+        """Learn what collections have condemned. Writers do it when they open the store; it is kept fresh later."""
+        self._condemned.refresh()
+
+    @property
+    def patience(self) -> float:
+        """Seconds for which that knowledge is good enough to commit by."""
+        return self._condemned.patience
+
+    def stay_informed(self) -> None:
+        """Learn it again when it was long ago, so that a writer that was idle need not ask for every chunk."""
+        self._condemned.keep_fresh()
+
+    def adopt(self, record: CommitRecord, entry: Entry) -> frozenset[bytes]:
+        """Make sure that ``entry``, which ``record`` reaches, can be taken into another commit: what a collection has
+        condemned is written again. What `commit` is told as ``reached``. CollectedError when it is too late."""
+        self._condemned.keep_fresh()
+        try:
+            if self._condemned.commit(record.branch, record.number):
+                self._assurance.adopt(entry)
+            self._commits.read(record.branch, record.number)  # still there, so nothing of it was deleted
+        except NotFoundError as error:
+            raise CollectedError(f"{record.branch}@{record.number} was collected: {error}") from error
+        return frozenset((entry.content,)) if entry.kind in (Kind.FILE, Kind.DIRECTORY) else frozenset()
+
+    def end_branch(self, branch: str) -> CommitRecord:
+        """Delete a branch. UnknownRefError when there is none."""
+        return self._commits.end(branch)
+
+    def collected(self, branch: str) -> Collected:
+        """Numbers of the commits of a branch that were collected."""
+        return self._commits.collected(branch)
+
+    def last(self, branch: str) -> CommitRecord | None:
+        """As `head`, but of a deleted branch it is the commit that says so."""
+        return self._commits.last(branch)
 
     def log(self, start: str | CommitRecord = MAIN) -> Iterator[CommitRecord]:
         """Commits of a branch, or from one commit on, newest first, their chain verified."""
@@ -258,8 +323,14 @@ class Repository:
         return self._refs.read(name)
 
     def tag(self, name: str, record: CommitRecord) -> Tag:
-        """Name a commit, for good. UsageError when the name is taken."""
+        """Name a commit, for good. UsageError when the name is taken, CollectedError when the commit goes."""
+        self.adopt(record, record.commit.root)
+        self._commits.hold(record)
         return self._refs.create(name, record)
+
+    def delete_tag(self, name: str) -> Tag:
+        """Take a name away again; what it named. UnknownRefError."""
+        return self._refs.delete(name)
 
     def resolve(self, ref: str | None, branch: str = MAIN) -> CommitRecord:
         """The commit that TAG, BRANCH, BRANCH@NUMBER or a prefix of a commit id means; None: newest of ``branch``."""

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from modelfs import codecs, limits
-from modelfs.ids import ChunkId, ManifestId
+from modelfs.ids import ChunkId, ManifestId, TreeId
 from modelfs.repository.keys import DELTAS, chunk_key, parse_base_key
 from modelfs.repository.objects import Entry, Kind
 from modelfs.repository.repository import Repository
@@ -58,6 +58,14 @@ def bases(repo: Repository) -> Iterator[tuple[ChunkId, ChunkId]]:
         pair = parse_base_key(found.key)
         if pair is not None:
             yield pair
+
+
+def extent(repo: Repository, entry: Entry) -> tuple[int, int]:
+    """Files and logical bytes of an entry and what is below it."""
+    if entry.kind is not Kind.DIRECTORY:
+        return 1, entry.size
+    found = [e for _, e in repo.walk(TreeId(entry.content)) if e.kind in (Kind.FILE, Kind.INLINE)]
+    return len(found), sum(e.size for e in found)
 
 
 @dataclass(slots=True)

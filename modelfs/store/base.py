@@ -13,7 +13,8 @@ Promises of a backend:
   returns what there is (b"" at or beyond the end).
 * ``delete`` of a missing object succeeds.
 * ``list`` yields the objects whose key starts with ``prefix`` (a plain string prefix ending in ``/`` or ""), in any
-  order, without temporary files of unfinished writes.
+  order, without temporary files of unfinished writes. It shows what was acknowledged before it began (collection
+  relies on that), and `mtime` moves when an object is written again.
 * Foreign exceptions never leave a backend: they are translated into `modelfs.errors` with the cause chained.
   Idempotent operations may be retried by the caller (`retry.RetryStore`); a backend does not retry by itself,
   except where its library insists.

@@ -78,3 +78,13 @@ class Lease:
             return None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise UsageError(f"{self._store.url}: {KEY} is not a lease; delete it if nobody writes") from error
+
+
+def ended(store: Store, now: float) -> bool:
+    """True when there is a lease that nobody has renewed for so long that its writer is gone (``now``: the store's
+    clock)."""
+    try:
+        held = msgspec.json.decode(store.get(KEY), type=_Held)
+    except (NotFoundError, msgspec.DecodeError):
+        return False
+    return held.expires + limits.GC_LEFT_OVER < now

@@ -52,6 +52,7 @@ class Committer:
         self.head = head
         self.observer: CommitObserver | None = None
         self.last_error = ""
+        self._ended = ""  # says so when the branch was deleted
         self._repo = repo
         self._branch = branch
         self._names = names
@@ -121,6 +122,9 @@ class Committer:
                 head = await trio.to_thread.run_sync(
                     lambda: self._repo.head(self._branch, after=self.head.number), limiter=self._threads
                 )
+                if head is None and not self._ended:
+                    self._ended = self.last_error = f"the branch {self._branch} was deleted"
+                    log.error("%s: what it held last can be read, nothing can be committed", self._ended)
                 if head is not None and head.number > self.head.number:
                     with trio.CancelScope(shield=True):
                         await self._move_to(head)
@@ -145,13 +149,22 @@ class Committer:
                 await trio.sleep(limits.COMMIT_RETRY)
                 self._wake.set()
 
+    async def run_informed(self) -> None:
+        """Keep up with what collections condemn, until cancelled: a mount that was idle need not ask for all again."""
+        while True:
+            await trio.sleep(self._repo.patience / 2)
+            try:
+                await trio.to_thread.run_sync(self._repo.stay_informed, limiter=self._threads)
+            except ModelfsError as error:
+                log.info("cannot learn what is condemned, a commit will ask again: %s", error)
+
     async def run_refresh(self, interval: float) -> None:
         """Follow the branch every ``interval`` seconds, until cancelled."""
         while True:
             await trio.sleep(interval)
             try:
                 await self.refresh()
-                self.last_error = ""
+                self.last_error = self._ended
             except ModelfsError as error:
                 if not self.last_error:
                     log.warning("cannot ask the store for newer commits: %s", error)

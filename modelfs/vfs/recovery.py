@@ -40,7 +40,7 @@ async def recover(session: Session, source: ChunkSource, uploader: Uploader, bra
     begin, changes = await trio.to_thread.run_sync(lambda: unfinished(read_log(path), partial(_landed, source.repo)))
     if begin is None or not changes:
         return None
-    base = await trio.to_thread.run_sync(source.repo.read_commit, branch, begin.number)
+    base = await trio.to_thread.run_sync(_base, source.repo, branch, begin.number)
     log.warning("a mount died with %d changes that are not in the store: replaying them", len(changes))
     async with together() as nursery:
         names = Namespace(source.repo, base.commit.root, lambda node: None)
@@ -58,6 +58,19 @@ async def recover(session: Session, source: ChunkSource, uploader: Uploader, bra
     return committer.head
 
 
+def _base(repo: Repository, branch: str, number: int) -> CommitRecord:
+    """The commit that a dead mount stood on. When the retention has dropped it since, the newest one stands in: the
+    changes are laid over that by their paths."""
+    try:
+        return repo.read_commit(branch, number)
+    except NotFoundError:
+        head = repo.head(branch)
+        if head is None or number not in repo.collected(branch):
+            raise
+        log.warning("commit %s@%d was collected: the changes made on it are laid over the newest one", branch, number)
+        return head
+
+
 def _landed(repo: Repository, begin: Begin, tree: bytes) -> int | None:
     """Number of the commit after ``begin`` whose root tree is ``tree``: it was written, its journal did not hear."""
     number = begin.number + 1
@@ -65,7 +78,11 @@ def _landed(repo: Repository, begin: Begin, tree: bytes) -> int | None:
         try:
             record = repo.read_commit(begin.branch, number)
         except NotFoundError:
-            return None
+            following = repo.collected(begin.branch).above(number)
+            if following == number:
+                return None
+            number = following
+            continue
         if record.commit.root.content == tree:
             return number
         number += 1

@@ -115,6 +115,7 @@ class Vfs:
             if not self.options.read_only:
                 nursery.start_soon(self._run_finishing)
                 nursery.start_soon(self.committer.run_commits)
+                nursery.start_soon(self.committer.run_informed)
             if not self.options.history and self.options.refresh > 0:
                 nursery.start_soon(self.committer.run_refresh, self.options.refresh)
 

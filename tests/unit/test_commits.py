@@ -22,6 +22,7 @@ from modelfs.errors import (
     UsageError,
 )
 from modelfs.ids import TreeId
+from modelfs.repository.history import add_collected
 from modelfs.repository.objects import EMPTY_TREE, CommitRecord, Entry, TreeDelta
 from modelfs.repository.repository import Repository
 from modelfs.store.base import Buffer
@@ -252,6 +253,9 @@ def test_the_log_ends_at_the_oldest_commit_kept_and_refuses_a_gap() -> None:
         add(repo, b"%d" % i)
     del store.data["commits/main/00000000000000000001"]
     del store.data["commits/main/00000000000000000002"]
+    with pytest.raises(CorruptError, match="main@2 is missing"):
+        list(Repository.open(store).log("main"))
+    add_collected(store, "main", [1, 2])
     assert [r.number for r in Repository.open(store).log("main")] == [6, 5, 4, 3]
     del store.data["commits/main/00000000000000000004"]
     with pytest.raises(CorruptError, match="main@4 is missing"):

@@ -6,7 +6,7 @@ import pytest
 from damaging import HOWS, Stocked, file, root_of, spoil, stocked, weights
 from repository_store import DictStore
 
-from modelfs import codecs
+from modelfs import codecs, limits
 from modelfs.codecs import DeltaHead, Element
 from modelfs.errors import CorruptError, ModelfsError
 from modelfs.formats.layout import Layout, Span
@@ -387,14 +387,16 @@ def test_a_tensor_table_that_leaves_its_file(stock: Stocked) -> None:
     assert (damage.sort, damage.problem, set(damage.hurts)) == (Sort.TABLE, Problem.CONTRADICTORY, {b"one"})
 
 
-def test_endless_directories_are_damage_and_no_recursion(stock: Stocked) -> None:
+def test_endless_directories_are_damage_and_no_recursion(stock: Stocked, monkeypatch: pytest.MonkeyPatch) -> None:
     from repository_store import directory
 
     repo = Repository.open(stock.store)
     tree = repo.apply(EMPTY_TREE, TreeDelta(puts={b"f": file(repo, b"f", b"deep")}))
     for _ in range(300):
         tree = repo.apply(EMPTY_TREE, TreeDelta(puts={b"d": directory(b"d", tree)}))
-    commit_tree(stock, TreeDelta(puts={b"deep": directory(b"deep", tree)}))
+    with monkeypatch.context() as patch:
+        patch.setattr(limits, "TREE_DEPTH_MAX", 400)  # a writer that knows no better
+        commit_tree(stock, TreeDelta(puts={b"deep": directory(b"deep", tree)}))
     (damage,) = check(stock.store).damages
     assert "nested deeper" in damage.reason
 

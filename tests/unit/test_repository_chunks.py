@@ -36,6 +36,7 @@ def test_a_chunk_comes_back_and_is_sent_once(store: DictStore) -> None:
     assert repo.write_chunk(PLAIN) == (chunk, 0)
     assert not store.calls
     other = Repository.open(store)
+    other.begin_writing()
     store.reset()
     assert other.write_chunk(bytearray(PLAIN)) == (chunk, 0)
     assert other.write_chunk(PLAIN) == (chunk, 0)
@@ -84,6 +85,7 @@ def test_a_missing_chunk_is_named_and_uploaded_again(store: DictStore) -> None:
 def test_chunks_of_a_manifest_that_the_branch_reaches_are_not_asked_for(store: DictStore) -> None:
     chunk, _ = Repository.open(store).write_chunk(PLAIN)
     repo = Repository.open(store)
+    repo.begin_writing()
     repo.known([chunk])
     store.reset()
     assert repo.write_chunk(PLAIN) == (chunk, 0)
@@ -157,7 +159,7 @@ def test_what_is_known_is_bounded_and_too_much_damage_ends_all_trust() -> None:
     presence = Presence(known=3, bad=2)
     ids = [bytes((i,)) for i in range(6)]
     for object_id in ids:
-        presence.confirm(object_id)
+        presence.confirm(object_id, presence.stamp())
     assert [presence.known(i) for i in ids] == [False, False, False, True, True, True]
     for object_id in ids[:3]:
         presence.suspect(object_id)
@@ -165,5 +167,5 @@ def test_what_is_known_is_bounded_and_too_much_damage_ends_all_trust() -> None:
     assert all(presence.doubtful(i) for i in ids)
     presence.vouch([b"new"])
     assert not presence.known(b"new")
-    presence.confirm(b"new")
+    presence.confirm(b"new", presence.stamp())
     assert presence.known(b"new")
