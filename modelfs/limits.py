@@ -73,6 +73,7 @@ FUSE_MAX_IO: Final = 1 * MiB
 # --- cache
 CACHE_SIZE_DEFAULT: Final = 50 * GiB
 CACHE_DISK_FREE_SHARE: Final = 0.05  # of the disk, left to others
+CACHE_MAKE_ROOM: Final = 16 * MiB  # given back at once when a save finds the disk full
 CACHE_LOW_WATER: Final = 0.9  # an eviction run frees down to this share of the limit
 
 # --- writing
@@ -132,6 +133,9 @@ COMMIT_PREFIX_MIN: Final = 8  # hex digits that name a commit
 REFS_SHOWN: Final = 8  # names listed by "no such branch"
 JOURNAL_RECORD_MAX: Final = 64 * MiB  # a longer frame is damage
 JOURNAL_REWRITE: Final = 1 * MiB  # a log above this is rewritten after a commit
+JOURNAL_RESERVE: Final = 64 * KiB  # of disk for records to come: a thousand names can be removed on a full one
+JOURNAL_DEPTH: Final = 6  # directories that are synced for a new journal: it, branch, store, journal, modelfs, state
+JOURNAL_TORN_MAX: Final = 64 * MiB  # of a damaged log kept aside and searched for later records
 PROBE_ROUNDS: Final = 3  # a server that lets two writers win does so in most rounds
 FSSPEC_CONNECTIONS: Final = 8  # OpenSSH answers at most 10 new logins at once by default
 LOCAL_TEMPORARY_AGE: Final = 24 * 3600.0  # a temporary file of a local store this old has no writer any more

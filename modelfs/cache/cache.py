@@ -220,6 +220,17 @@ class Cache:
         """Evict what nobody uses until ``target`` bytes are left; the bytes freed."""
         return self.room.evict(self.index.bytes() - target)
 
+    def make_room(self, directory: Path, length: int) -> bool:
+        """``length`` bytes, or more, have been given back to the disk of ``directory``, which is full and is the
+        cache's own; False when that was not possible."""
+        try:
+            if directory.stat().st_dev != self.files.stat().st_dev:
+                return False
+            return self.room.evict(max(length, limits.CACHE_MAKE_ROOM)) >= length
+        except (OSError, CacheError) as error:
+            log.warning("the cache cannot make room: %s", error)
+            return False
+
     def pin(self, manifest_id: ManifestId) -> None:
         """Keep the file of a manifest from eviction."""
         self.index.opened(manifest_id)

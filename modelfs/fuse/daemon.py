@@ -35,7 +35,7 @@ from modelfs.journal.session import dead_sessions
 from modelfs.memory import keep_heap
 from modelfs.process import alive
 from modelfs.reader.source import ChunkSource
-from modelfs.vfs.recovery import recover
+from modelfs.vfs.recovery import replay
 from modelfs.vfs.vfs import Vfs, VfsOptions
 from modelfs.writer.uploader import Uploader
 
@@ -148,21 +148,10 @@ async def _serve(options: MountOptions, stack: Stack, ready: Ready | None) -> in
 async def _recover(options: MountOptions, stack: Stack, source: ChunkSource, uploader: Uploader) -> None:
     """Finish what dead mounts of this branch had acknowledged; report what they had not."""
     root = config.journal_directory(stack.repo.format.id)
-    sessions = await trio.to_thread.run_sync(lambda: list(dead_sessions(root, options.branch)))
-    for session in sessions:
-        done = False
-        try:
-            record = await recover(session, source, uploader, options.branch)
-            done = True
-            if record is not None and record.number > stack.head.number:
-                stack.head = record
-        except ModelfsError as error:
-            log.error("the journal %s could not be replayed and is kept: %s", session.directory, error)
-        for left in session.leftovers() if done else []:
-            log.warning(
-                "a mount died while it wrote: an unfinished file of %d bytes is kept at %s", left.size, left.path
-            )
-        session.close(discard_log=done)
+    sessions = await trio.to_thread.run_sync(dead_sessions, root, options.branch)
+    for done in await replay(sessions, source, uploader, options.branch):
+        if done.record is not None and done.record.number > stack.head.number:
+            stack.head = done.record
 
 
 async def _drain_all(vfs: Vfs) -> bool:

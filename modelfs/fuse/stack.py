@@ -10,6 +10,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from modelfs.cache.cache import Cache
 from modelfs.chunking.params import ChunkParams
@@ -69,7 +70,14 @@ def open_stack(options: MountOptions) -> Stack:
             opened.callback(lease.release)
         cache = Cache(options.cache_dir or cache_directory(store_id), store_id, options.cache_size)
         opened.callback(cache.close)
-        session = None if read_only else Session.begin(journal_directory(store_id), options.branch)
+        session = None if read_only else _session(options, store_id)
         opened.pop_all()
     disk = store.local_root or journal_directory(store_id)
     return Stack(store, repo, head, cache, session, lease, repo.format.chunking, disk)
+
+
+def _session(options: MountOptions, store_id: str) -> Session:
+    """A journal that tells `modelfs journal retry` the store's URL, unless there is a password in it."""
+    url = options.store_url if urlsplit(options.store_url).password is None else ""
+    root = journal_directory(store_id)
+    return Session.begin(root, options.branch, store=url, mountpoint=str(options.mountpoint))

@@ -1,12 +1,13 @@
 """The journal of one writing mount: what changed here and is not in the store yet, in order.
 
 A log file of records, each framed as ``length (4 bytes, big-endian) | crc32 (4) | msgpack``. Reading stops at the
-first frame that is cut or damaged: what follows was never acknowledged. `append` survives the death of the daemon,
-`sync` that of the machine. A record speaks of paths, as they were when it was written:
+first frame that is cut or damaged: what was not synced may be gone or torn after a power loss. `append` survives the
+death of the daemon, `sync` that of the machine. A record speaks of paths, as they were when it was written:
 
     Begin(commit)           the changes below are on top of this commit of the branch
     Put(path, entry)        the entry at ``path`` (its name included) is this one
     Staged(path, …)         the file at ``path`` has this content, which lies in the staging directory
+    Opened(path, …)         the file at ``path`` is being written; what is there so far lies in the staging directory
     Delete(path)            the name is gone
     Move(old, new)          the entry and all below it moved; ``exchange`` swaps the two
     Mark(n)                 what is above, and is not repeated right below, goes into the commit that is being made
@@ -16,10 +17,13 @@ first frame that is cut or damaged: what follows was never acknowledged. `append
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +33,11 @@ from modelfs import limits
 from modelfs.repository.objects import Entry
 
 _FRAME: Final = struct.Struct(">II")
+
+# Linux only, and not in the os module. Flag from <linux/falloc.h>.
+_KEEP_SIZE: Final = 1
+_fallocate = ctypes.CDLL(None).fallocate
+_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag="begin"):
@@ -58,6 +67,18 @@ class Staged(msgspec.Struct, frozen=True, array_like=True, tag="staged"):
     size: int
     base_limit: int
     present: tuple[tuple[int, int], ...]
+
+
+class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
+    """A file that is being written: its bytes lie in ``file`` of the staging directory, over the version that
+    ``entry`` names below ``base_limit``. ``why`` is "" but for a file that was closed and that a replay had to leave
+    out. Nothing is replayed of it: it tells people what an unfinished file was going to be."""
+
+    path: bytes
+    entry: Entry
+    file: str
+    base_limit: int
+    why: str = ""
 
 
 class Delete(msgspec.Struct, frozen=True, array_like=True, tag="delete"):
@@ -93,40 +114,71 @@ class Committed(msgspec.Struct, frozen=True, array_like=True, tag="committed"):
     number: int
 
 
-Record = Begin | Put | Staged | Delete | Move | Mark | Announce | Committed
+Record = Begin | Put | Staged | Opened | Delete | Move | Mark | Announce | Committed
 
 
 class JournalLog:
-    """An append-only log file. Calls are short; `sync` blocks on the disk."""
+    """An append-only log file. Calls are short; `sync` blocks on the disk.
+
+    Room for records to come is reserved on the disk, so that names can still be removed when it is full.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._encoder = msgspec.msgpack.Encoder()
+        self._lock = threading.Lock()  # `append` is called from worker threads too
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._end = os.fstat(self._fd).st_size
+        self._reserved = 0
+        self._reserve()
 
     def append(self, record: Record) -> None:
-        """Write one record to the operating system. OSError (ENOSPC) when the disk does not take it."""
-        os.write(self._fd, _framed(self._encoder.encode(record)))
+        """Write one record to the operating system. OSError (ENOSPC) when the disk does not take it; then nothing of
+        it stays behind."""
+        with self._lock:
+            frame = memoryview(_framed(self._encoder.encode(record)))
+            written = 0
+            try:
+                while written < len(frame):
+                    written += os.write(self._fd, frame[written:])
+            except OSError:
+                if written:  # half a frame would hide every record behind it
+                    os.ftruncate(self._fd, self._end)
+                raise
+            self._end += written
+            if self._end > self._reserved - limits.JOURNAL_RESERVE // 2:
+                self._reserve()
+
+    def _reserve(self) -> None:
+        if _fallocate(self._fd, _KEEP_SIZE, self._end, limits.JOURNAL_RESERVE) == 0:
+            self._reserved = self._end + limits.JOURNAL_RESERVE
+        else:  # full, or a file system that cannot: asked again much later, and said by `append` when it matters
+            self._reserved = self._end + 2 * limits.JOURNAL_RESERVE
 
     def sync(self) -> None:
         """Bring what was appended to the disk; blocking."""
         os.fdatasync(self._fd)
 
     def restart(self, records: list[Record]) -> None:
-        """Replace the log by these records, atomically; blocking."""
+        """Replace the log by these records, atomically; blocking. OSError leaves the log as it was."""
         partial = self.path.with_suffix(".new")
-        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        for record in records:
-            os.write(fd, _framed(self._encoder.encode(record)))
-        os.fdatasync(fd)
-        partial.rename(self.path)
-        sync_directory(self.path.parent)
+        partial.unlink(missing_ok=True)
+        fresh = JournalLog(partial)
+        try:
+            for record in records:
+                fresh.append(record)
+            fresh.sync()
+            partial.rename(self.path)
+            sync_directory(self.path.parent)
+        except OSError:
+            fresh.close()
+            raise
         os.close(self._fd)
-        self._fd = fd
+        self._fd, self._end, self._reserved = fresh._fd, fresh._end, fresh._reserved
 
     def size(self) -> int:
         """Bytes in the log."""
-        return os.fstat(self._fd).st_size
+        return self._end
 
     def close(self) -> None:
         """Close the file."""
@@ -137,10 +189,21 @@ def _framed(payload: bytes) -> bytes:
     return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
 
 
-def read_log(path: Path) -> list[Record]:
-    """All intact records of a log file, in order."""
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a log file holds: whole records in order, the bytes that they take, and the bytes behind them that are no
+    record (0, but after a power loss, or while a daemon is just writing one)."""
+
+    records: list[Record]
+    whole: int
+    torn: int
+
+
+def scan_log(path: Path) -> Contents:
+    """The records of a log file up to the first that is cut or damaged."""
     decoder = msgspec.msgpack.Decoder(Record)
     records: list[Record] = []
+    whole = 0
     with path.open("rb") as file:
         while len(head := file.read(_FRAME.size)) == _FRAME.size:
             length, checksum = _FRAME.unpack(head)
@@ -153,7 +216,14 @@ def read_log(path: Path) -> list[Record]:
                 records.append(decoder.decode(payload))
             except msgspec.DecodeError:
                 break
-    return records
+            whole += _FRAME.size + length
+        size = os.fstat(file.fileno()).st_size
+    return Contents(records, whole, max(0, size - whole))
+
+
+def read_log(path: Path) -> list[Record]:
+    """All intact records of a log file, in order."""
+    return scan_log(path).records
 
 
 def unfinished(
@@ -179,7 +249,7 @@ def unfinished(
             marks[record.number] = len(left)
         elif isinstance(record, Announce):
             announced = record
-        else:
+        elif not isinstance(record, Opened):
             left.append(record)
     if begin is not None and announced is not None and announced.number in marks:
         number = landed(begin, announced.tree)

@@ -134,16 +134,21 @@ class Committer:
 
     async def run_commits(self) -> None:
         """Commit namespace changes that nobody waits for, until cancelled."""
+        said = ""
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
             await trio.sleep(limits.COMMIT_DELAY)
             try:
                 await self.publish()
-            except ModelfsError as error:
-                log.error("commit failed, will be tried again: %s", error)
+            except (ModelfsError, OSError) as error:
+                if str(error) != said:
+                    log.error("commit failed, will be tried again: %s", error)
+                said = str(error)
                 await trio.sleep(limits.COMMIT_RETRY)
                 self._wake.set()
+            else:
+                said = ""
 
     async def run_refresh(self, interval: float) -> None:
         """Follow the branch every ``interval`` seconds, until cancelled."""

@@ -349,6 +349,20 @@ class Namespace:
         self.detach(node)
         return True
 
+    def renew(self, node: FileNode) -> FileNode:
+        """Give the name of a file to a new inode that has only its finished version; the old one lives on while it is
+        open. (The kernel may hold pages and a size of the old one.)"""
+        parent = node.parent
+        assert parent is not None
+        entry = node.entry()
+        fresh = self._make(next(self._numbers), parent, entry or node.entry_with(Kind.INLINE, b"", 0))
+        assert isinstance(fresh, FileNode)
+        fresh.exists_finished = entry is not None
+        parent.children[node.name] = fresh
+        self.mark(parent, node.name)
+        self.detach(node)
+        return fresh
+
     # -- forgetting ---------------------------------------------------------------------------------------------
 
     def forget_if_unused(self, node: Node) -> None:

@@ -91,7 +91,11 @@ class Changes(UploadState):
     retired: bool = False  # no node's any more: gone with the last user
     keep: bool = False  # the local file stays when they go
     writing: int = 0  # writes on their way to the local file
-    sealed: trio.Event | None = None  # set when the local file is no longer being handed over; until then no writes
+    quiet: trio.Event = field(default_factory=trio.Event)  # set whenever a write has come to its end
+    sealed: trio.Event | None = None  # set when the local file may be written again; until then no writes begin
+    finished: int = -1  # generation of the newest finished version
+    named: bool = False  # its name in the staging directory is on the disk
+    failed: OSError | None = None  # a write went wrong: what is here is no content that anybody wanted
 
 
 @dataclass(eq=False, slots=True)

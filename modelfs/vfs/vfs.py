@@ -14,6 +14,7 @@ import stat as stat_module
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,6 +30,7 @@ from modelfs.vfs.commits import Committer
 from modelfs.vfs.files import Files
 from modelfs.vfs.handles import DirHandle, FileHandle, HandleTable
 from modelfs.vfs.journaling import Journal
+from modelfs.vfs.ledger import NoLedger, acknowledge
 from modelfs.vfs.namespace import Invalidations, Namespace, check_name
 from modelfs.vfs.nodes import DirNode, FileNode, Node, path_of
 from modelfs.writer.uploader import Uploader
@@ -87,6 +89,10 @@ class Vfs:
         self.options = options
         self.names = Namespace(source.repo, head.commit.root, self._detached)
         self.committer = Committer(source.repo, options.branch, head, self.names, notify)
+        self.journal: Journal | None = None
+        if log_file is not None:
+            self.journal = Journal(log_file, stage_dir, self.names, head)
+            self.committer.observer = self.journal
         self.files = Files(
             source,
             uploader,
@@ -94,15 +100,11 @@ class Vfs:
             nursery,
             self._finished,
             lambda: self.committer.head.commit.root,
-            self._journaled,
+            self.journal or NoLedger(),
             write_back=options.write_back,
         )
         self.uploader = uploader
         self.source = source
-        self.journal: Journal | None = None
-        if log_file is not None:
-            self.journal = Journal(log_file, stage_dir, self.names, head)
-            self.committer.observer = self.journal
         self.open_files: HandleTable[FileHandle] = HandleTable()
         self.open_dirs: HandleTable[DirHandle] = HandleTable()
         self._nursery = nursery
@@ -252,17 +254,22 @@ class Vfs:
         if kind is Kind.DIRECTORY:
             self._check_depth(parent)
         node = self.names.create(parent, name, kind, mode, caller.uid, gid, content)
-        self._record(node)
+        try:
+            self._record(node)
+        except OSError:  # the journal's disk is full
+            self.names.unlink(node)
+            raise
         self.committer.poke()
         return node
 
     def _finished(self, node: FileNode) -> None:
         """A file has a new finished version: it is in the journal and in the next commit from now on."""
         self.names.changed(node)
-        self._record(node)
-
-    def _journaled(self, path: Path) -> bool:
-        return self.journal is not None and self.journal.speaks_of(path.name)
+        try:
+            self._record(node)
+        except OSError as error:
+            # It is in the store, and in the next commit; what was acknowledged before is in the journal already.
+            log.error("%r: the journal has no room for its new version: %s", path_of(node), error)
 
     def _record(self, node: Node) -> None:
         if self.journal is not None:
@@ -283,10 +290,9 @@ class Vfs:
         self._unlink(node)
 
     def _unlink(self, node: Node) -> None:
-        path = path_of(node)
-        self.names.unlink(node)
         if self.journal is not None:
-            self.journal.delete(path)
+            self.journal.delete(path_of(node))
+        self.names.unlink(node)
         self.committer.poke()
 
     async def rename(self, parent_ino: int, name: bytes, new_parent_ino: int, new_name: bytes, flags: int) -> None:
@@ -310,16 +316,16 @@ class Vfs:
                 break
         if target is node:
             return
-        old = path_of(node)
         exchange = bool(flags & RENAME_EXCHANGE)
+        if self.journal is not None:
+            above = path_of(new_parent)
+            self.journal.move(path_of(node), above + b"/" + new_name if above else new_name, exchange=exchange)
         if exchange and target is not None:
             self.names.exchange(node, target)
         else:
             if target is not None:
                 self.names.unlink(target)
             self.names.move(node, new_parent, new_name)
-        if self.journal is not None:
-            self.journal.move(old, path_of(node), exchange=exchange)
         self.committer.poke()
 
     async def _may_replace(self, node: Node, target: Node | None, new_parent: DirNode, flags: int) -> None:
@@ -522,8 +528,8 @@ class Vfs:
         if not self.options.write_back or self.journal is None or node.parent is None:
             await self._publish(node)
             return
-        await self.files.sync(node)
-        await self.journal.stage(node)
+        await self.files.keep(node, partial(self.journal.acknowledge, node))
+        await self.journal.sync_acknowledged()
         self._nursery.start_soon(self._finish_quietly, node)
 
     async def _publish(self, node: FileNode) -> None:
@@ -545,8 +551,11 @@ class Vfs:
                 self.files.discard(node)
         elif node.modified:
             if node.writers == 0:
-                self.committer.poke()
-                self._nursery.start_soon(self._finish_quietly, node)
+                if node.state is not None and node.state.failed is not None:
+                    await self._give_up(node, node.state.failed)
+                else:
+                    self.committer.poke()
+                    self._nursery.start_soon(self._finish_quietly, node)
         elif handle.writable and node.writers == 0:
             parent = node.parent
             if await self.names.resume(node):
@@ -555,26 +564,56 @@ class Vfs:
             await self.files.release(node)
             self.names.forget_if_unused(node)
 
-    async def _finish_quietly(self, node: FileNode) -> None:
+    async def _give_up(self, node: FileNode, why: OSError) -> None:
+        """The last writer of a file is gone, and what it wrote did not all reach this machine's disk: there is the
+        version from before again, for a new file none. A half save is never finished."""
+        parent, name = node.parent, node.name
+        assert parent is not None
+        log.error("%r: what was written is given up, because a write failed: %s", path_of(node), why.strerror)
+        content = self.journal.acknowledged(node) if self.journal is not None else None
+        if content is None and not node.exists_finished:
+            self._unlink(node)
+        else:
+            fresh = self.names.renew(node)
+            if content is not None and self.journal is not None:
+                await self.files.take_back(fresh, content)
+                self.journal.acknowledge(fresh, acknowledge(fresh))
+                self._nursery.start_soon(self._finish_quietly, fresh)
+        self._notify(Invalidations(entries=[(parent.ino, name)]))
+
+    async def _finish_quietly(self, node: FileNode) -> bool:
+        """Bring a file into the store; False, and a line in the log, when that has to be tried again."""
         try:
             await self._publish(node)
             await self.files.release(node)
             self.names.forget_if_unused(node)
         except (ModelfsError, OSError) as error:
-            log.error("%r is not in the store yet, will be tried again: %s", path_of(node), error)
+            if str(error) != self.committer.last_error:
+                log.error("%r is not in the store yet, will be tried again: %s", path_of(node), error)
             self.committer.last_error = str(error)
+            return False
         except Exception as error:
             # The mount serves others: what is staged stays, is tried again, and the log has the traceback.
             log.exception("%r: unexpected error while it was brought into the store", path_of(node))
             self.committer.last_error = repr(error)
+            return False
+        return True
 
     async def _run_finishing(self) -> None:
         """Finish closed files whose finish failed, or that were changed without being open (truncate)."""
+        wait = limits.COMMIT_DELAY
         while True:
-            await trio.sleep(limits.COMMIT_DELAY)
-            for node in list(self.names.unfinished()):
-                if node.writers == 0 and not node.finishing:
-                    await self._finish_quietly(node)
+            await trio.sleep(wait)
+            tried = [node for node in self.names.unfinished() if not node.writers and not node.finishing]
+            done = True
+            if tried:
+                # One alone first: while the store is away, nothing is gained by asking for each of them.
+                done = await self._finish_quietly(tried[0])
+                if done:
+                    async with trio.open_nursery() as nursery:
+                        for node in tried[1:]:
+                            nursery.start_soon(self._finish_quietly, node)
+            wait = limits.COMMIT_DELAY if done else limits.COMMIT_RETRY
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -584,7 +623,9 @@ class Vfs:
         return len(waiting), sum(node.size for node in waiting)
 
     async def drain(self) -> None:
-        """Bring everything into the store; raises when the store does not take it."""
+        """Bring everything into the store; raises when the store does not take it. What is being written to a local
+        disk that is full is left out."""
         for node in list(self.names.unfinished()):
-            await self._publish(node)
+            if node.state is None or node.state.failed is None:
+                await self._publish(node)
         await self.committer.publish()

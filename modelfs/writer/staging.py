@@ -52,7 +52,11 @@ class StagedFile:
         """Create the local file at ``path`` (must not exist) over ``base`` (a manifest, inline bytes or nothing)."""
         self._begin(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), base)
         if base is None and base_bytes:
-            os.pwrite(self.fd, base_bytes, 0)
+            try:
+                self.pwrite(base_bytes, 0)
+            except OSError:
+                self.close()
+                raise
             self.present.add(0, len(base_bytes))
             self.size = len(base_bytes)
 
