@@ -59,7 +59,12 @@ def cache_root() -> Path:
 
 def journal_directory(store_id: str) -> Path:
     """Where writes of a store are staged until they are committed. Never a cache: its loss is loss of data."""
-    return state_directory() / "journal" / _checked(store_id)
+    return journals_directory() / _checked(store_id)
+
+
+def journals_directory() -> Path:
+    """The journal directories of all stores."""
+    return state_directory() / "journal"
 
 
 def state_directory() -> Path:

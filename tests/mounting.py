@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -97,3 +98,10 @@ def eventually(condition: Any, what: str, bound: float = 15.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {bound:.0f} s: {what}"
         time.sleep(0.02)
+
+
+def hand_over(descriptor: int) -> None:
+    """Have the kernel hand the daemon the dirty pages of a file, without a flush or fsync: nothing is acknowledged."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    whole = (ctypes.c_int64(0), ctypes.c_int64(0))
+    assert libc.sync_file_range(descriptor, *whole, 7) == 0  # SYNC_FILE_RANGE_WAIT_BEFORE | WRITE | WAIT_AFTER

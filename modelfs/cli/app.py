@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "du": "how much a store or a path in it takes",
     "stat": "what a store knows of one path",
     "cache": "look at and clear the local cache",
+    "journal": "look at and handle what is not in the store yet",
 }
 
 

@@ -24,7 +24,7 @@ from typing import Final
 from modelfs import limits
 from modelfs.errors import UsageError
 from modelfs.journal.held import Fate, HeldFile, as_opened, held_files
-from modelfs.journal.log import Begin, JournalLog, Record, scan_log, sync_directory
+from modelfs.journal.log import Begin, JournalLog, Record, scan_log, sync_directory, unfinished
 from modelfs.process import ending, namespace
 
 log = logging.getLogger(__name__)
@@ -165,10 +165,12 @@ class Session:
     def drop(self, held: HeldFile | None = None) -> None:
         """Delete one unfinished or damaged file, or the whole session, and unlock. Nothing brings it back."""
         try:
-            if held is None:
-                shutil.rmtree(self.directory)
-            else:
+            if held is not None:
                 held.file.unlink(missing_ok=True)
+                _, left = unfinished(self.records())
+                if left or self.held() or self.torn():
+                    return
+            shutil.rmtree(self.directory)
         finally:
             os.close(self._lock)
 
