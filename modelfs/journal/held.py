@@ -7,6 +7,7 @@ needs no store, so a log that a daemon is just writing can be read too.
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,11 @@ class _Seen:
 def _follow(records: list[Record]) -> dict[str, _Seen]:
     """Staged files that the log speaks of, by their name in the staging directory."""
     seen: dict[str, _Seen] = {}
+    _follow_more(seen, records)
+    return seen
+
+
+def _follow_more(seen: dict[str, _Seen], records: Iterable[Record]) -> None:
     for record in records:
         if isinstance(record, Opened):
             fate = Fate.DAMAGED if record.why else Fate.UNFINISHED
@@ -67,11 +73,11 @@ def _follow(records: list[Record]) -> dict[str, _Seen]:
             for one in seen.values():
                 if one.fate is Fate.PENDING:
                     one.fate = Fate.SETTLED
+            _follow_more(seen, record.kept)
         elif isinstance(record, Delete):
             _gone(seen, record.path, "it was removed")
         elif isinstance(record, Move):
             _moved(seen, record)
-    return seen
 
 
 def _replaced(seen: dict[str, _Seen], path: bytes, but: str = "") -> None:

@@ -12,7 +12,7 @@ death of the daemon, `sync` that of the machine. A record speaks of paths, as th
     Move(old, new)          the entry and all below it moved; ``exchange`` swaps the two
     Mark(n)                 what is above, and is not repeated right below, goes into the commit that is being made
     Announce(n, tree)       that commit will have this root tree: if the branch has it, everything above mark n is in it
-    Committed(commit, ...)  everything above that is not repeated below is in this commit
+    Committed(commit, …)    everything above is in this commit, but for the records that it repeats
 """
 
 from __future__ import annotations
@@ -95,6 +95,9 @@ class Move(msgspec.Struct, frozen=True, array_like=True, tag="move"):
     exchange: bool = False
 
 
+Change = Put | Staged | Delete | Move
+
+
 class Mark(msgspec.Struct, frozen=True, array_like=True, tag="mark"):
     """A commit is being made of all that is above."""
 
@@ -109,12 +112,16 @@ class Announce(msgspec.Struct, frozen=True, array_like=True, tag="announce"):
 
 
 class Committed(msgspec.Struct, frozen=True, array_like=True, tag="committed"):
-    """All records above are in the store; changes go on from this commit."""
+    """All records above are in the store, but for what ``kept`` repeats of them; changes go on from this commit.
+
+    They are repeated in the same frame, because there is no moment at which only one of both may be known.
+    """
 
     number: int
+    kept: tuple[Change | Opened, ...] = ()
 
 
-Record = Begin | Put | Staged | Opened | Delete | Move | Mark | Announce | Committed
+Record = Begin | Change | Opened | Mark | Announce | Committed
 
 
 class JournalLog:
@@ -239,12 +246,11 @@ def unfinished(
     marks: dict[int, int] = {}
     announced: Announce | None = None
     for record in records:
-        if isinstance(record, Begin | Committed):
-            if isinstance(record, Begin):
-                begin = record
-            elif begin is not None:
-                begin = Begin(begin.branch, record.number)
-            left, marks, announced = [], {}, None
+        if isinstance(record, Begin):
+            begin, left, marks, announced = record, [], {}, None
+        elif isinstance(record, Committed):
+            begin = Begin(begin.branch, record.number) if begin is not None else None
+            left, marks, announced = [kept for kept in record.kept if not isinstance(kept, Opened)], {}, None
         elif isinstance(record, Mark):
             marks[record.number] = len(left)
         elif isinstance(record, Announce):

@@ -291,8 +291,9 @@ class Files:
 
     # -- finishing ----------------------------------------------------------------------------------------------
 
-    async def finish(self, node: FileNode) -> bool:
-        """Make the current content the node's finished version; False when there was nothing to finish.
+    async def finish(self, node: FileNode, may: Callable[[int], bool] = lambda generation: True) -> bool:
+        """Make the current content the node's finished version; False when there was nothing to finish, or ``may`` says
+        that the generation which was uploaded is none that others should see.
 
         StoreError and OSError pass through and leave the changes staged.
         """
@@ -316,7 +317,7 @@ class Files:
                         if state.retired:  # unlinked and closed meanwhile: nobody wants it any more
                             return False
                         raise
-                    if node.state is not state:
+                    if node.state is not state or not may(done.generation):
                         return False
                     if state.failed is not None:
                         raise state.failed

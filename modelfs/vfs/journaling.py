@@ -22,6 +22,7 @@ from modelfs import limits
 from modelfs.journal.log import (
     Announce,
     Begin,
+    Change,
     Committed,
     Delete,
     JournalLog,
@@ -29,7 +30,6 @@ from modelfs.journal.log import (
     Move,
     Opened,
     Put,
-    Record,
     Staged,
     sync_directory,
 )
@@ -49,7 +49,7 @@ class Journal:
         self._stage_dir = stage_dir
         self._names = names
         self._branch = head.branch
-        self._waiting: list[tuple[int, Record]] = []  # (number of the change, its record), not yet in a commit
+        self._waiting: list[tuple[int, Change]] = []  # (number of the change, its record), not yet in a commit
         self._acknowledged: dict[FileNode, Acknowledged] = {}  # contents that are only here
         self._marks = 0
         self._files: dict[str, Acknowledged] = {}  # local files that the log on the disk may need, and what of them
@@ -79,7 +79,7 @@ class Journal:
         """An entry will be renamed, before anything else happens. OSError as `delete`."""
         self._add(Move(old, new, exchange), ahead=1)
 
-    def _add(self, record: Record, ahead: int = 0) -> None:
+    def _add(self, record: Change, ahead: int = 0) -> None:
         self._log.append(record)
         self._waiting.append((self._names.change + ahead, record))
 
@@ -169,7 +169,7 @@ class Journal:
         for record in self._again():
             self._log.append(record)
 
-    def _again(self) -> list[Record]:
+    def _again(self) -> list[Staged]:
         """Acknowledged contents that no finished version covers; the others are forgotten."""
         for node, content in list(self._acknowledged.items()):
             if node.parent is None or content.covered_by(node):
@@ -177,13 +177,18 @@ class Journal:
         return [_staged(node, content) for node, content in self._acknowledged.items()]
 
     def announce(self, tree: bytes) -> None:
-        """The commit of the last snapshot will have this root tree. Called from a worker thread."""
+        """The commit of the last snapshot will have this root tree. Called from a worker thread.
+
+        On the disk before the commit is made: a log that lost this and kept what is above it would be replayed on the
+        old commit, and undo what came after.
+        """
         self._log.append(Announce(self._marks, tree))
+        self._log.sync()
 
     async def committed(self, record: CommitRecord, change: int) -> None:
         """Changes up to number ``change`` are in a commit: only what came later stays in the journal."""
         self._waiting = [(number, kept) for number, kept in self._waiting if number > change]
-        keep: list[Record] = [*(kept for _, kept in self._waiting), *self._again()]
+        keep: list[Change | Opened] = [*(kept for _, kept in self._waiting), *self._again()]
         unneeded = self._unneeded()
         busy = {node.state.staged.path.name: node for node in self._busy() if node.state is not None}
         # The log says of a file that is still being written that it is, behind the commit that settled it.
@@ -193,8 +198,7 @@ class Journal:
             if self._log.size() > limits.JOURNAL_REWRITE:
                 self._log.restart([Begin(self._branch, record.number), *keep])
             else:
-                for kept in (Committed(record.number), *keep):
-                    self._log.append(kept)
+                self._log.append(Committed(record.number, tuple(keep)))
                 if keep or unneeded:
                     await self.sync()
         except OSError as error:

@@ -33,6 +33,7 @@ from modelfs.vfs.journaling import Journal
 from modelfs.vfs.ledger import NoLedger, acknowledge
 from modelfs.vfs.namespace import Invalidations, Namespace, check_name
 from modelfs.vfs.nodes import DirNode, FileNode, Node, path_of
+from modelfs.writer.staging import StagedFile
 from modelfs.writer.uploader import Uploader
 
 log = logging.getLogger(__name__)
@@ -540,6 +541,20 @@ class Vfs:
                 await self.files.finish(node)
         await self.committer.publish()
 
+    def _is_closed(self, node: FileNode, generation: int) -> bool:
+        """True when nobody is in the middle of writing what the node has at that generation."""
+        if not node.writers:
+            return True
+        content = self.journal.acknowledged(node) if self.journal is not None else None
+        return content is not None and (content.staged, content.generation) == (_staged_of(node), generation)
+
+    async def _publish_closed(self, node: FileNode) -> None:
+        """As `_publish`, for what nobody waits for: a content that is being written is left to its close."""
+        if node.modified and self._is_closed(node, _generation_of(node)):
+            async with self._finish_jobs:
+                await self.files.finish(node, partial(self._is_closed, node))
+        await self.committer.publish()
+
     async def release(self, fh: int) -> None:
         """The last descriptor of a handle is gone: what is still dirty is finished in the background."""
         handle = self.open_files.pop(fh)
@@ -584,7 +599,7 @@ class Vfs:
     async def _finish_quietly(self, node: FileNode) -> bool:
         """Bring a file into the store; False, and a line in the log, when that has to be tried again."""
         try:
-            await self._publish(node)
+            await self._publish_closed(node)
             await self.files.release(node)
             self.names.forget_if_unused(node)
         except (ModelfsError, OSError) as error:
@@ -623,9 +638,16 @@ class Vfs:
         return len(waiting), sum(node.size for node in waiting)
 
     async def drain(self) -> None:
-        """Bring everything into the store; raises when the store does not take it. What is being written to a local
-        disk that is full is left out."""
+        """Bring everything into the store that is not being written; raises when the store does not take it."""
         for node in list(self.names.unfinished()):
             if node.state is None or node.state.failed is None:
-                await self._publish(node)
+                await self._publish_closed(node)
         await self.committer.publish()
+
+
+def _staged_of(node: FileNode) -> StagedFile | None:
+    return node.state.staged if node.state is not None else None
+
+
+def _generation_of(node: FileNode) -> int:
+    return node.state.staged.generation if node.state is not None else 0
