@@ -20,6 +20,24 @@ import pytest
 
 Fate = Literal["kept", "lost", "mixed"]
 
+_RECORDED = [
+    "open",
+    "close",
+    "dup",
+    "write",
+    "pwrite",
+    "copy_file_range",
+    "ftruncate",
+    "truncate",
+    "fsync",
+    "fdatasync",
+    "rename",
+    "unlink",
+    "rmdir",
+    "mkdir",
+    "link",
+]
+
 
 @dataclass
 class _Inode:
@@ -48,20 +66,7 @@ class Recorder:
         self._inodes: dict[str, _Inode] = {str(root): self._top}
         self._fds: dict[int, _Inode] = {}
         self._adopt(root, self._top)
-        for name in (
-            "open",
-            "close",
-            "write",
-            "pwrite",
-            "ftruncate",
-            "fsync",
-            "fdatasync",
-            "rename",
-            "unlink",
-            "rmdir",
-        ):
-            self._wrap(patch, name)
-        for name in ("mkdir", "link", "copy_file_range", "truncate"):
+        for name in _RECORDED:
             self._wrap(patch, name)
 
     def _wrap(self, patch: pytest.MonkeyPatch, name: str) -> None:
@@ -117,6 +122,10 @@ class Recorder:
             self._fds[fd] = inode
             if flags & os.O_TRUNC:
                 self._op(inode, "truncate", 0)
+
+    def _dup(self, fd: int, old: int) -> None:
+        if (inode := self._fds.get(old)) is not None:
+            self._fds[fd] = inode
 
     def _close(self, result: None, fd: int) -> None:
         self._fds.pop(fd, None)

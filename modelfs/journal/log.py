@@ -164,7 +164,12 @@ class JournalLog:
 
     def sync(self) -> None:
         """Bring what was appended to the disk; blocking."""
-        os.fdatasync(self._fd)
+        with self._lock:
+            fd = os.dup(self._fd)  # `restart` may close the file meanwhile; what it writes is synced
+        try:
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
 
     def restart(self, records: list[Record]) -> None:
         """Replace the log by these records, atomically; blocking. OSError leaves the log as it was."""
@@ -180,8 +185,9 @@ class JournalLog:
         except OSError:
             fresh.close()
             raise
-        os.close(self._fd)
-        self._fd, self._end, self._reserved = fresh._fd, fresh._end, fresh._reserved
+        with self._lock:
+            os.close(self._fd)
+            self._fd, self._end, self._reserved = fresh._fd, fresh._end, fresh._reserved
 
     def size(self) -> int:
         """Bytes in the log."""
