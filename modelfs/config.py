@@ -34,6 +34,7 @@ class MountOptions:
     read_only: bool = False
     refresh: float = limits.REFRESH_DEFAULT
     write_back: bool = False
+    drain_timeout: float = limits.DRAIN_TIMEOUT
     cache_dir: Path | None = None
     cache_size: int = limits.CACHE_SIZE_DEFAULT
     allow_other: bool = False

@@ -82,6 +82,10 @@ WRITE_BEHIND: Final = 16 * MiB  # contiguous dirty bytes before chunks are cut b
 COMMIT_DELAY: Final = 0.5  # namespace changes reach the store within a second
 COMMIT_REBASES: Final = 64  # lost races in a row before ConflictError
 UMOUNT_TIMEOUT: Final = 600.0
+DRAIN_TIMEOUT: Final = 60.0  # after SIGTERM; systemd kills after 90 s by default, and what is left stays in the journal
+DRAIN_LAST: Final = 1.0  # for what came up while requests were still answered
+EXIT_GRACE: Final = 5.0  # for requests to the store that nobody waits for any more
+HOLDERS_SHOWN: Final = 8  # processes that keep a mount busy, in one message
 DEAD_SESSION_WAIT: Final = 30.0  # a killed daemon holds its journal until its last disk write is through
 DEAD_SESSION_POLL: Final = 0.01
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from modelfs.config import MountOptions
 from modelfs.fuse import daemon
+from modelfs.fuse.claim import lift
 from modelfs.fuse.mountpoint import mount_table
 from modelfs.process import alive
 from modelfs.repository.repository import Repository
@@ -89,6 +90,7 @@ class Machine:
             while any(entry.path == str(mountpoint) for entry in mount_table()):
                 if subprocess.run(["fusermount3", "-u", "-z", "--", str(mountpoint)], check=False).returncode:
                     break
+            lift(mountpoint)
         self._mounted.clear()
 
 

@@ -637,6 +637,10 @@ class Vfs:
         waiting = list(self.names.unfinished())
         return len(waiting), sum(node.size for node in waiting)
 
+    def being_written(self) -> int:
+        """Files of `pending` that somebody is in the middle of writing."""
+        return sum(not self._is_closed(node, _generation_of(node)) for node in self.names.unfinished())
+
     async def drain(self) -> None:
         """Bring everything into the store that is not being written; raises when the store does not take it."""
         for node in list(self.names.unfinished()):
