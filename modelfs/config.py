@@ -35,6 +35,7 @@ class MountOptions:
     refresh: float = limits.REFRESH_DEFAULT
     write_back: bool = False
     drain_timeout: float = limits.DRAIN_TIMEOUT
+    store_timeout: float = limits.STORE_RETRY_BUDGET
     cache_dir: Path | None = None
     cache_size: int = limits.CACHE_SIZE_DEFAULT
     allow_other: bool = False

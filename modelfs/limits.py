@@ -49,10 +49,13 @@ STORE_CONCURRENCY: Final = 16  # gains beyond 8-16 in flight are small on one ma
 STORE_CONNECT_TIMEOUT: Final = 5.0
 STORE_REQUEST_TIMEOUT: Final = 60.0  # one request of one 8 MiB object on a slow line
 STORE_OPEN_TIMEOUT: Final = 12.0  # the first request of a command: "unreachable" is said within 15 s
-STORE_ATTEMPTS: Final = 5
+STORE_ATTEMPTS: Final = 5  # at the first contact, and of a local store, whose disk answers a second time as the first
+STORE_ATTEMPTS_REMOTE: Final = 100  # in effect STORE_RETRY_BUDGET: a server that is started anew takes many seconds
 STORE_BACKOFF_FIRST: Final = 0.1
 STORE_BACKOFF_MAX: Final = 5.0
-STORE_RETRY_BUDGET: Final = 60.0  # total time of all attempts of one operation
+STORE_RETRY_BUDGET: Final = 60.0  # --store-timeout: time of all attempts of one operation, the last may take as long
+STORE_PROBES: Final = 4  # requests on their way that ask whether a store is back
+STORE_PROBE_PAUSE: Final = 1.0  # between them
 PROBE_WRITERS: Final = 8  # concurrent exclusive creations when a store is opened for writing
 LEASE_TTL: Final = 60.0  # --single-writer lease, renewed at a third of it
 

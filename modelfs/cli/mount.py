@@ -62,6 +62,14 @@ def parse_size(text: str) -> int:
     metavar="SECONDS",
     help="How long the daemon waits for the store when it is told to end.",
 )
+@click.option(
+    "--store-timeout",
+    type=click.FloatRange(min=1),
+    default=limits.STORE_RETRY_BUDGET,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a store that does not answer is asked again before that is an error.",
+)
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Where chunks are kept on this machine.")
 @click.option("--cache-size", default="50GB", show_default=True, help="How much of them.")
 @click.option("--allow-other", is_flag=True, help="Let other users in (as their permissions allow).")
@@ -83,6 +91,7 @@ def command(
     refresh: float,
     write_back: bool,
     drain_timeout: float,
+    store_timeout: float,
     cache_dir: Path | None,
     cache_size: str,
     allow_other: bool,
@@ -115,6 +124,7 @@ def command(
         refresh=refresh,
         write_back=write_back,
         drain_timeout=drain_timeout,
+        store_timeout=store_timeout,
         cache_dir=cache_dir.expanduser().absolute() if cache_dir else None,
         cache_size=parse_size(cache_size),
         allow_other=allow_other or "allow_other" in given,

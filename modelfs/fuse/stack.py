@@ -54,7 +54,7 @@ def open_stack(options: MountOptions) -> Stack:
     """Open everything that ``options`` names. UsageError says what the user can mend; then nothing is left open."""
     os.umask(0o077)
     with contextlib.ExitStack() as opened:
-        store = open_store(options.store_url)
+        store = open_store(options.store_url, timeout=options.store_timeout)
         opened.callback(store.close)
         repo = Repository.open(store)
         if options.compression is not None:

@@ -110,6 +110,14 @@ class Repository:
         """Chunks of a manifest that a branch head reaches: in the store, unless seen damaged or missing here."""
         self._chunks.vouch(chunks)
 
+    def recall_manifest(self, manifest_id: ManifestId) -> Manifest | None:
+        """A manifest that is in memory; asks nobody, and may be called where nothing may block."""
+        return self._manifests.recall(manifest_id)
+
+    def recalls(self, tree: TreeId) -> bool:
+        """True when a directory was looked at and is still in memory, so that `lookup` and `list` need not wait."""
+        return self._trees.recall(tree)
+
     def read_manifest(self, manifest: ManifestId) -> Manifest:
         """A manifest, verified."""
         return self._manifests.read(manifest)

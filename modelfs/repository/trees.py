@@ -18,7 +18,7 @@ from modelfs.ids import TreeId
 from modelfs.repository.diff import diff_pages
 from modelfs.repository.edit import DirectoryEdit
 from modelfs.repository.meta import MetaObjects
-from modelfs.repository.objects import Entry, Kind, PageRef, TreeDelta
+from modelfs.repository.objects import EMPTY_TREE, Entry, Kind, PageRef, TreeDelta
 from modelfs.repository.pages import WHAT, Page, Pages, Paging, name_of
 
 Difference = tuple[bytes, Entry | None, Entry | None]  # name, before, after
@@ -48,6 +48,10 @@ class Trees:
             assert isinstance(entry, Entry)
             return entry
         return None
+
+    def recall(self, tree: TreeId) -> bool:
+        """True when the root page of a directory is in memory; of most directories that is all."""
+        return tree == EMPTY_TREE or self._meta.recall(WHAT, tree) is not None
 
     def entries(self, tree: TreeId) -> Iterator[Entry]:
         """All entries of one directory, sorted by name."""

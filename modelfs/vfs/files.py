@@ -88,11 +88,12 @@ class Files:
                 self._opening.pop(node.ino, None)
 
     async def _open_reader(self, manifest_id: ManifestId, manifest: Manifest | None = None) -> FileReader:
-        def work() -> FileReader:
-            found = manifest if manifest is not None else self._source.repo.read_manifest(manifest_id)
-            return FileReader(self._source, found, self._source.open_file(manifest_id, found))
-
-        return await trio.to_thread.run_sync(work, limiter=self._source.threads)
+        repo = self._source.repo
+        found = manifest or repo.recall_manifest(manifest_id)
+        if found is None:
+            found = await trio.to_thread.run_sync(repo.read_manifest, manifest_id, limiter=self._source.threads)
+        file = await trio.to_thread.run_sync(self._source.open_file, manifest_id, found, limiter=self._source.local)
+        return FileReader(self._source, found, file)
 
     def read_now(self, node: FileNode, readahead: Readahead, offset: int, length: int) -> memoryview | None:
         """The range without waiting, or None. The view is valid until the next call."""

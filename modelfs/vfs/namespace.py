@@ -63,6 +63,7 @@ class Namespace:
         self._root_change = 0
         self._root_committed = 0
         self.threads = trio.CapacityLimiter(limits.META_THREADS)
+        self._recalled = trio.CapacityLimiter(limits.META_THREADS)  # for what needs no store, while others wait for it
         self.root = DirNode(
             ROOT_INO, Kind.DIRECTORY, root.mode, root.uid, root.gid, root.mtime_ns, root.mtime_ns,
             dict(root.xattrs), None, b"", tree=TreeId(root.content),
@@ -74,6 +75,9 @@ class Namespace:
         """Number of the newest change."""
         return self._change
 
+    def _limiter(self, tree: TreeId) -> trio.CapacityLimiter:
+        return self._recalled if self._repo.recalls(tree) else self.threads
+
     # -- finding ------------------------------------------------------------------------------------------------
 
     async def child(self, parent: DirNode, name: bytes) -> Node | None:
@@ -84,7 +88,7 @@ class Namespace:
             if name in parent.dirty or parent.tree == EMPTY_TREE:
                 return None
             tree = parent.tree
-            entry = await trio.to_thread.run_sync(self._repo.lookup, tree, name, limiter=self.threads)
+            entry = await trio.to_thread.run_sync(self._repo.lookup, tree, name, limiter=self._limiter(tree))
             if parent.tree == tree and name not in parent.children and name not in parent.dirty:
                 return self.adopt(parent, entry) if entry is not None else None
 
@@ -127,7 +131,7 @@ class Namespace:
         tree = parent.tree
         if tree == EMPTY_TREE:
             return tree, []
-        entries = await trio.to_thread.run_sync(lambda: list(self._repo.list(tree)), limiter=self.threads)
+        entries = await trio.to_thread.run_sync(lambda: list(self._repo.list(tree)), limiter=self._limiter(tree))
         return tree, entries
 
     async def listing(self, parent: DirNode) -> list[bytes]:
@@ -149,7 +153,7 @@ class Namespace:
             if tree == EMPTY_TREE:
                 return True
             dirty = set(parent.dirty)
-            found = await trio.to_thread.run_sync(self._any_but, tree, dirty, limiter=self.threads)
+            found = await trio.to_thread.run_sync(self._any_but, tree, dirty, limiter=self._limiter(tree))
             if parent.tree == tree and dirty == set(parent.dirty):
                 return not found
 

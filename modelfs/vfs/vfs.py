@@ -536,10 +536,14 @@ class Vfs:
     async def _publish(self, node: FileNode) -> None:
         if node.parent is None:
             return
-        if node.modified:
-            async with self._finish_jobs:
-                await self.files.finish(node)
-        await self.committer.publish()
+        try:
+            if node.modified:
+                async with self._finish_jobs:
+                    await self.files.finish(node)
+            await self.committer.publish()
+        except (ModelfsError, OSError) as error:
+            self.committer.last_error = str(error)
+            raise
 
     def _is_closed(self, node: FileNode, generation: int) -> bool:
         """True when nobody is in the middle of writing what the node has at that generation."""
