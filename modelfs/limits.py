@@ -77,6 +77,8 @@ FUSE_MAX_IO: Final = 1 * MiB
 CACHE_SIZE_DEFAULT: Final = 50 * GiB
 CACHE_DISK_FREE_SHARE: Final = 0.05  # of the disk, left to others
 CACHE_MAKE_ROOM: Final = 16 * MiB  # given back at once when a save finds the disk full
+CACHE_BALLAST: Final = 1 * MiB  # of its disk that the index may use when nothing else is left
+MAKE_ROOM_ROUNDS: Final = 8  # other writers may take the room that was made
 CACHE_LOW_WATER: Final = 0.9  # an eviction run frees down to this share of the limit
 
 # --- writing

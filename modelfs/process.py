@@ -69,13 +69,14 @@ class Holder:
     path: str
 
 
-def holders(directory: Path) -> list[Holder]:
-    """Processes that keep a mount at ``directory`` busy, one entry each; of those that this user may look at.
+def holders(directory: Path, daemon: int) -> list[Holder]:
+    """Processes that keep a mount at ``directory`` busy, one entry each; of those that this user may look at, and
+    without its ``daemon``, which holds the directory under it.
 
     Nothing below ``directory`` is touched: what stands in /proc are names.
     """
     found = []
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != daemon):
         with contextlib.suppress(OSError):  # it has ended, or is somebody else's
             if (use := _use_of(Path(f"/proc/{pid}"), str(directory))) is not None:
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")

@@ -147,7 +147,7 @@ async def _serve(options: MountOptions, stack: Stack, claim: Claim, watchdog: Wa
             try:
                 failed = 0 if await drain.run() else 1
             finally:
-                stack.drained = not vfs.committer.pending()
+                stack.drained = vfs.settled()
                 _unregister(record)
                 watchdog.start()
                 nursery.cancel_scope.cancel()
@@ -254,7 +254,7 @@ class _Mount:
             "uptime": time.time() - self.since,
             "pending_files": files,
             "pending_bytes": size,
-            "pending": self.vfs.committer.pending(),
+            "pending": not self.vfs.settled(),
             "being_written": self.vfs.being_written(),
             "uploading": self.vfs.uploader.active(),
             "open_files": len(self.vfs.open_files),
@@ -407,7 +407,7 @@ def unmount(
     if facts["state"] == "mounted" and not force:
         while facts["state"] == "mounted" and facts["pending"]:
             if facts["pending_files"] == facts["being_written"] > 0 and not lazy:
-                raise ModelfsError(f"{mountpoint} is busy: {_who_holds(mountpoint)}")
+                raise ModelfsError(f"{mountpoint} is busy: {_who_holds(mountpoint, int(record['pid']))}")
             progress(facts)
             if time.monotonic() > deadline:
                 why = facts["last_error"] or "still uploading"
@@ -425,8 +425,8 @@ def unmount(
         try:
             detach(mountpoint, lazy=lazy or facts["state"] == "dead")
         except ModelfsError as error:
-            if "busy" in str(error) and holders(mountpoint):
-                raise ModelfsError(f"{mountpoint} is busy: {_who_holds(mountpoint)}") from error
+            if "busy" in str(error) and holders(mountpoint, int(record["pid"])):
+                raise ModelfsError(f"{mountpoint} is busy: {_who_holds(mountpoint, int(record['pid']))}") from error
             raise
         if lazy and facts["state"] == "mounted":
             with contextlib.suppress(OSError, ValueError):  # it had no open files, and has ended
@@ -439,9 +439,9 @@ def unmount(
         lift(mountpoint)
 
 
-def _who_holds(mountpoint: Path) -> str:
+def _who_holds(mountpoint: Path, daemon: int) -> str:
     """The processes that keep a mount busy, for a message."""
-    found = holders(mountpoint)
+    found = holders(mountpoint, daemon)
     said = [f"{one.command} (process {one.pid}) {one.what} {one.path}" for one in found[: limits.HOLDERS_SHOWN]]
     if len(found) > len(said):
         said.append(f"{len(found) - len(said)} more")

@@ -47,9 +47,9 @@ class Drain:
             async with trio.open_nursery() as either:
                 for event in (done, self._hurried):
                     either.start_soon(_first, event, either.cancel_scope)
-        files, size = self._vfs.pending()
-        if done.is_set() and not files:
+        if self._vfs.settled():
             return True
+        files, size = self._vfs.pending()
         log.error(
             "%d files (%d bytes) are not in the store; they stay in the journal of this machine: what was acknowledged "
             "goes up with the next mount or `modelfs journal retry`",

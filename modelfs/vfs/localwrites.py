@@ -46,12 +46,13 @@ class LocalWrites:
         pwrite = staged.pwrite_through if self._through else staged.pwrite
 
         def attempt() -> None:
-            try:
-                pwrite(data, offset)
-            except OSError as error:
-                if error.errno not in _FULL or not self._cache.make_room(self._stage, len(data)):
-                    raise
-                pwrite(data, offset)
+            for _ in range(limits.MAKE_ROOM_ROUNDS):
+                try:
+                    return pwrite(data, offset)
+                except OSError as error:
+                    if error.errno not in _FULL or not self._cache.make_room(self._stage, len(data)):
+                        raise
+            return pwrite(data, offset)
 
         staged.begin_write(offset, offset + len(data))
         state.writing += 1

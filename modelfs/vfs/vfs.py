@@ -641,6 +641,10 @@ class Vfs:
         waiting = list(self.names.unfinished())
         return len(waiting), sum(node.size for node in waiting)
 
+    def settled(self) -> bool:
+        """True when everything that was changed here is in the store."""
+        return not self.committer.pending() and next(self.names.unfinished(), None) is None
+
     def being_written(self) -> int:
         """Files of `pending` that somebody is in the middle of writing."""
         return sum(not self._is_closed(node, _generation_of(node)) for node in self.names.unfinished())
