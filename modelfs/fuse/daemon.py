@@ -402,12 +402,13 @@ def unmount(
     if not config.mount_record(mountpoint).exists() and mounted_at(mountpoint) is None and lift(mountpoint):
         return  # a mount died there, and the machine was started anew
     record = _record(mountpoint)
+    pid = int(record["pid"])
     deadline = time.monotonic() + timeout
     facts = _facts(record)
     if facts["state"] == "mounted" and not force:
         while facts["state"] == "mounted" and facts["pending"]:
             if facts["pending_files"] == facts["being_written"] > 0 and not lazy:
-                raise ModelfsError(f"{mountpoint} is busy: {_who_holds(mountpoint, int(record['pid']))}")
+                raise ModelfsError(f"{mountpoint} is busy: {_who_holds(mountpoint, pid)}")
             progress(facts)
             if time.monotonic() > deadline:
                 why = facts["last_error"] or "still uploading"
@@ -425,14 +426,14 @@ def unmount(
         try:
             detach(mountpoint, lazy=lazy or facts["state"] == "dead")
         except ModelfsError as error:
-            if "busy" in str(error) and holders(mountpoint, int(record["pid"])):
-                raise ModelfsError(f"{mountpoint} is busy: {_who_holds(mountpoint, int(record['pid']))}") from error
+            if "busy" in str(error) and holders(mountpoint, pid):
+                raise ModelfsError(f"{mountpoint} is busy: {_who_holds(mountpoint, pid)}") from error
             raise
         if lazy and facts["state"] == "mounted":
             with contextlib.suppress(OSError, ValueError):  # it had no open files, and has ended
                 control.ask(Path(record["socket"]), "detached", limits.CONTROL_TIMEOUT)
             return
-    while alive(int(record["pid"])) and time.monotonic() < deadline:
+    while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     if facts["state"] == "dead":
         config.mount_record(mountpoint).unlink(missing_ok=True)
