@@ -112,7 +112,7 @@ def held_files(records: list[Record], stage: Path) -> list[HeldFile]:
     seen = _follow(records)
     found = []
     names = {path.name for path in stage.iterdir()} if stage.is_dir() else set()
-    for name in sorted(names | {name for name, one in seen.items() if one.fate in (Fate.PENDING, Fate.DAMAGED)}):
+    for name in sorted(names | {name for name, one in seen.items() if one.fate is Fate.PENDING}):
         found.append(_held(stage / name, seen.get(name)))
     return found
 

@@ -224,14 +224,17 @@ class Files:
 
         return read_base
 
-    async def take_back(self, node: FileNode, content: Acknowledged) -> None:
+    async def take_back(self, node: FileNode, content: Acknowledged, *, trim: bool = False) -> None:
         """Go on with a content that was acknowledged and is only in its local file, which the ledger keeps. OSError
-        when the file is missing. The node has the version that shows through as its finished one."""
+        when the file is missing. The node has the version that shows through as its finished one. ``trim``: what lies
+        behind the content in the file was written later and given up."""
         if content.file:
             reader = await self.reader(node)
             path = self._stage_dir / content.file
             manifest = reader.manifest if reader is not None else None
             staged = StagedFile.reopen(path, manifest, content.size, content.base_limit, content.present)
+            if trim and os.fstat(staged.fd).st_size > content.size:
+                os.ftruncate(staged.fd, content.size)
             node.state = self._changes(node, staged, reader)
         node.modified = node.written = True
 

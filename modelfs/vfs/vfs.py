@@ -595,7 +595,7 @@ class Vfs:
         else:
             fresh = self.names.renew(node)
             if content is not None and self.journal is not None:
-                await self.files.take_back(fresh, content)
+                await self.files.take_back(fresh, content, trim=True)
                 self.journal.acknowledge(fresh, acknowledge(fresh))
                 self._nursery.start_soon(self._finish_quietly, fresh)
         self._notify(Invalidations(entries=[(parent.ino, name)]))

@@ -86,8 +86,6 @@ class StagedFile:
         """A staged file that was left at ``path``, with the content that is known of it. OSError: it is not there."""
         self = cls.__new__(cls)
         self._begin(path, os.open(path, os.O_RDWR | os.O_CLOEXEC), base)
-        if os.fstat(self.fd).st_size > size:  # written later, and given up
-            os.ftruncate(self.fd, size)
         limit = min(base_limit, self.base_limit)
         self._drop_cuts(limit, self.size)
         self.base_limit = limit
