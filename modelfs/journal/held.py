@@ -130,6 +130,8 @@ def _held(file: Path, one: _Seen | None) -> HeldFile:
     fate, why = one.fate, one.why
     if fate is Fate.PENDING and (reason := damage(record, file.parent)):
         fate, why = Fate.DAMAGED, reason
+    elif fate is Fate.PENDING and size is not None and size > record.size:
+        why = f"{size - record.size} bytes behind it were written later and never acknowledged"
     return HeldFile(file, one.path, fate, why, record.size, modified, record.base_limit, record.present, record)
 
 

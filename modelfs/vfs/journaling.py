@@ -152,6 +152,7 @@ class Journal:
                 self._take(node, copy)
             else:  # finished or unlinked meanwhile
                 await trio.to_thread.run_sync(_unlink, [self._stage_dir / copy.file], limiter=self._io)
+        self.opened(node)  # the local file is one that is being written from now on
         await self.sync()
         if self._files.get(name) is content:
             del self._files[name]

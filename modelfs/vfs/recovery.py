@@ -114,6 +114,9 @@ async def recover(
         return None, 0
     base = await trio.to_thread.run_sync(source.repo.read_commit, branch, begin.number)
     log.warning("a mount died with %d changes that are not in the store: replaying them", len(changes))
+    for one in await trio.to_thread.run_sync(session.held):
+        if one.fate is Fate.PENDING and one.why:
+            log.warning("%r: %s, and are not kept", one.path, one.why)
     journal = session.log()
     try:
         async with together() as nursery:
