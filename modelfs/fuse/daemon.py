@@ -265,7 +265,7 @@ class _Mount:
             "cache": asdict(self.stack.cache.statistics()),
             "kernel_limits_raised": self.tuned,
             "errors": self.operations.errors,
-            "last_error": self.vfs.committer.last_error,
+            "last_error": self.vfs.committer.last_error or self.vfs.committer.follow_error,
             "state": "mounted",
         }
 

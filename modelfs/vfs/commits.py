@@ -51,7 +51,8 @@ class Committer:
     ) -> None:
         self.head = head
         self.observer: CommitObserver | None = None
-        self.last_error = ""
+        self.last_error = ""  # of a file or commit that did not reach the store
+        self.follow_error = ""  # of the last question for newer commits
         self._repo = repo
         self._branch = branch
         self._names = names
@@ -156,8 +157,8 @@ class Committer:
             await trio.sleep(interval)
             try:
                 await self.refresh()
-                self.last_error = ""
+                self.follow_error = ""
             except ModelfsError as error:
-                if not self.last_error:
+                if not self.follow_error:
                     log.warning("cannot ask the store for newer commits: %s", error)
-                self.last_error = str(error)
+                self.follow_error = str(error)

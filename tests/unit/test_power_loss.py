@@ -33,7 +33,7 @@ from modelfs.vfs.vfs import Caller, Vfs, VfsOptions
 from modelfs.writer.uploader import Uploader
 
 Model = dict[bytes, bytes | None]  # path -> content, None for a directory
-ROUNDS = int(os.environ.get("MODELFS_POWER_LOSSES", "40"))  # moments a run; 2,000 take some minutes
+ROUNDS = int(os.environ.get("MODELFS_POWER_LOSSES", "25"))  # moments a run; 2,000 take some minutes
 CALLER = Caller(os.getuid(), os.getgid(), 0o022)
 
 
