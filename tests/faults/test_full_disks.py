@@ -17,6 +17,7 @@ from mounting import Machine, eventually
 from running import runner
 from smalldisks import free, small_disk
 
+from modelfs.fuse.claim import lift
 from modelfs.fuse.mountpoint import mount_table
 
 MB = 1_000_000
@@ -202,3 +203,4 @@ def test_a_store_over_its_quota(machine: Machine, store: str, tmp_path: Path) ->
         process.wait()
         while any(entry.path == str(mnt) for entry in mount_table()):
             subprocess.run(["umount", "-l", mnt], check=True)
+        lift(mnt)
