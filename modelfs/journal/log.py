@@ -9,6 +9,7 @@ first frame that is cut or damaged: what follows was never acknowledged. `append
     Staged(path, …)         the file at ``path`` has this content, which lies in the staging directory
     Delete(path)            the name is gone
     Move(old, new)          the entry and all below it moved; ``exchange`` swaps the two
+    Link(old, new, group)   the file at ``old`` is to be found at ``new`` as well
     Mark(n)                 what is above, and is not repeated right below, goes into the commit that is being made
     Announce(n, tree)       that commit will have this root tree: if the branch has it, everything above mark n is in it
     Committed(commit, ...)  everything above that is not repeated below is in this commit
@@ -74,6 +75,14 @@ class Move(msgspec.Struct, frozen=True, array_like=True, tag="move"):
     exchange: bool = False
 
 
+class Link(msgspec.Struct, frozen=True, array_like=True, tag="link"):
+    """One more name of a file; ``group`` is the file's link group."""
+
+    old: bytes
+    new: bytes
+    group: bytes
+
+
 class Mark(msgspec.Struct, frozen=True, array_like=True, tag="mark"):
     """A commit is being made of all that is above."""
 
@@ -93,7 +102,7 @@ class Committed(msgspec.Struct, frozen=True, array_like=True, tag="committed"):
     number: int
 
 
-Record = Begin | Put | Staged | Delete | Move | Mark | Announce | Committed
+Record = Begin | Put | Staged | Delete | Move | Link | Mark | Announce | Committed
 
 
 class JournalLog:

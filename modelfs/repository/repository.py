@@ -136,6 +136,14 @@ class Repository:
         """All entries of one directory, sorted by name."""
         return self._trees.entries(tree)
 
+    def linked_entries(self, tree: TreeId) -> Iterator[Entry]:
+        """Entries of one directory that have a link group, and subdirectories with such entries below them."""
+        return self._trees.linked_entries(tree)
+
+    def directory(self, entry: Entry, tree: TreeId) -> Entry:
+        """The directory ``entry`` with another content."""
+        return self._trees.directory(entry, tree)
+
     def diff(self, before: TreeId, after: TreeId) -> Iterator[Difference]:
         """(name, entry before, entry after) for what differs between two directories, not below them."""
         return self._trees.diff(before, after)

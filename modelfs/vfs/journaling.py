@@ -11,10 +11,10 @@ from pathlib import Path
 import trio
 
 from modelfs import limits
-from modelfs.journal.log import Announce, Begin, Committed, Delete, JournalLog, Mark, Move, Put, Record, Staged
+from modelfs.journal.log import Announce, Begin, Committed, Delete, JournalLog, Link, Mark, Move, Put, Record, Staged
 from modelfs.repository.objects import CommitRecord, Kind
 from modelfs.vfs.namespace import Namespace
-from modelfs.vfs.nodes import FileNode, Node, path_of
+from modelfs.vfs.nodes import FileNode, Node, path_at, path_of
 
 
 class Journal:
@@ -37,6 +37,12 @@ class Journal:
         entry = node.entry()
         if entry is not None and node.parent is not None:
             self._add(Put(path_of(node), entry))
+            for record in _further_names(node):
+                self._add(record)
+
+    def link(self, node: Node, new: bytes) -> None:
+        """A file got one more name."""
+        self._add(Link(path_of(node), new, node.group))
 
     def delete(self, path: bytes) -> None:
         """A name is gone."""
@@ -59,8 +65,12 @@ class Journal:
         if record is not None:
             self._staged[node] = record
             self._files.add(record.file)
-            self._log.append(record)
+            self._say_staged(node, record)
         await self.sync()
+
+    def _say_staged(self, node: FileNode, record: Staged) -> None:
+        for said in (record, *_further_names(node)):
+            self._log.append(said)
 
     def speaks_of(self, name: str) -> bool:
         """True when a record that counts names this file of the staging directory."""
@@ -80,7 +90,7 @@ class Journal:
         self._log.append(Mark(self._marks))
         for node in self._staged:
             if (again := _staged_record(node)) is not None:
-                self._log.append(again)
+                self._say_staged(node, again)
 
     def announce(self, tree: bytes) -> None:
         """The commit of the last snapshot will have this root tree. Called from a worker thread."""
@@ -95,7 +105,9 @@ class Journal:
                 del self._staged[node]
             else:
                 self._staged[node] = again
-        keep = [*(kept for _, kept in self._waiting), *self._staged.values()]
+        keep = [kept for _, kept in self._waiting]
+        for node, staged in self._staged.items():
+            keep += [staged, *_further_names(node)]
         spoken_of, self._files = self._files, {staged.file for staged in self._staged.values()}
         if self._log.size() > limits.JOURNAL_REWRITE:
             self._log.restart([Begin(self._branch, record.number), *keep])
@@ -123,6 +135,13 @@ class Journal:
 def _remove(paths: list[Path]) -> None:
     for path in paths:
         path.unlink(missing_ok=True)
+
+
+def _further_names(node: Node) -> list[Record]:
+    """The names of a linked file but for the first. They are said with each version of it: when it got them, there may
+    have been nothing that could have been replayed."""
+    first = path_of(node)
+    return [Link(first, path_at(parent, name), node.group) for parent, name in node.others]
 
 
 def _staged_record(node: FileNode) -> Staged | None:

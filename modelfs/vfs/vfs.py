@@ -30,7 +30,7 @@ from modelfs.vfs.files import Files
 from modelfs.vfs.handles import DirHandle, FileHandle, HandleTable
 from modelfs.vfs.journaling import Journal
 from modelfs.vfs.namespace import Invalidations, Namespace, check_name
-from modelfs.vfs.nodes import DirNode, FileNode, Node, path_of
+from modelfs.vfs.nodes import DirNode, FileNode, Node, path_at, path_of
 from modelfs.writer.uploader import Uploader
 
 log = logging.getLogger(__name__)
@@ -150,6 +150,13 @@ class Vfs:
         if self.options.refresh == 0 and not self.options.history:
             await self.committer.refresh()
 
+    async def attributes(self, ino: int) -> Node:
+        """The node of an inode number, with all that its attributes depend on."""
+        node = self.node(ino)
+        if node.group and not self.names.links.complete():
+            await self.names.links.load()
+        return node
+
     def forget(self, ino: int, count: int) -> None:
         """The kernel dropped ``count`` references to an inode."""
         node = self.names.nodes.get(ino)
@@ -178,6 +185,8 @@ class Vfs:
         if len(parent.children) > limits.LISTING_NODES:
             return
         tree, entries = await self.names.committed_entries(parent)
+        if any(entry.group for entry in entries) and not self.names.links.complete():
+            await self.names.links.load()
         if parent.tree == tree and len(entries) <= limits.LISTING_NODES:
             for entry in entries:
                 if entry.name not in parent.dirty and entry.name not in parent.children:
@@ -210,7 +219,7 @@ class Vfs:
                 fail(errno.ENOTEMPTY)
             if parent.children.get(name) is node:
                 break
-        self._unlink(node)
+        self._unlink(parent, name)
 
     # -- names --------------------------------------------------------------------------------------------------
 
@@ -277,17 +286,36 @@ class Vfs:
 
     async def unlink(self, parent_ino: int, name: bytes) -> None:
         self._writable()
-        node = await self._existing(self.dir(parent_ino), name)
-        if isinstance(node, DirNode):
+        parent = self.dir(parent_ino)
+        if isinstance(await self._existing(parent, name), DirNode):
             fail(errno.EISDIR)
-        self._unlink(node)
+        self._unlink(parent, name)
 
-    def _unlink(self, node: Node) -> None:
-        path = path_of(node)
-        self.names.unlink(node)
+    def _unlink(self, parent: DirNode, name: bytes) -> None:
+        path = path_at(parent, name)
+        self.names.unlink(parent, name)
         if self.journal is not None:
             self.journal.delete(path)
         self.committer.poke()
+
+    async def link(self, ino: int, parent_ino: int, name: bytes) -> Node:
+        """link(2): one more name of a file of any kind but a directory."""
+        self._writable()
+        node, parent = self.node(ino), self.dir(parent_ino)
+        if isinstance(node, DirNode):
+            fail(errno.EPERM)
+        await self.attributes(ino)
+        if await self.names.child(parent, check_name(name)) is not None:
+            fail(errno.EEXIST)
+        if node.parent is None or not self._linked(parent):
+            fail(errno.ENOENT)
+        if node.links >= limits.LINK_MAX or self.names.root.linked >= limits.LINKED_NAMES_MAX:
+            fail(errno.EMLINK)
+        self.names.link(node, parent, name)
+        if self.journal is not None:
+            self.journal.link(node, path_at(parent, name))
+        self.committer.poke()
+        return node
 
     async def rename(self, parent_ino: int, name: bytes, new_parent_ino: int, new_name: bytes, flags: int) -> None:
         """rename(2) with RENAME_NOREPLACE and RENAME_EXCHANGE."""
@@ -310,16 +338,16 @@ class Vfs:
                 break
         if target is node:
             return
-        old = path_of(node)
+        old = path_at(parent, name)
         exchange = bool(flags & RENAME_EXCHANGE)
-        if exchange and target is not None:
-            self.names.exchange(node, target)
+        if exchange:
+            self.names.exchange(parent, name, new_parent, new_name)
         else:
             if target is not None:
-                self.names.unlink(target)
-            self.names.move(node, new_parent, new_name)
+                self.names.unlink(new_parent, new_name)
+            self.names.move(parent, name, new_parent, new_name)
         if self.journal is not None:
-            self.journal.move(old, path_of(node), exchange=exchange)
+            self.journal.move(old, path_at(new_parent, new_name), exchange=exchange)
         self.committer.poke()
 
     async def _may_replace(self, node: Node, target: Node | None, new_parent: DirNode, flags: int) -> None:
@@ -548,9 +576,8 @@ class Vfs:
                 self.committer.poke()
                 self._nursery.start_soon(self._finish_quietly, node)
         elif handle.writable and node.writers == 0:
-            parent = node.parent
-            if await self.names.resume(node):
-                self._notify(Invalidations(entries=[(parent.ino, node.name)]))
+            lost = await self.names.resume(node)
+            self._notify(Invalidations([(parent.ino, name) for parent, name in lost], [node.ino] * bool(lost)))
         if node.opens == 0:
             await self.files.release(node)
             self.names.forget_if_unused(node)
