@@ -99,7 +99,6 @@ class Committer:
         assert snap.root is not None
         base = self.head.commit.root
         tree = self._repo.apply(TreeId(base.content), snap.delta)
-        snap.tree = tree
         root = self._repo.directory(snap.root, tree)
         if root == base:
             return self.head

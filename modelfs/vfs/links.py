@@ -4,7 +4,7 @@ Whoever sees one name of a linked file must know the others: st_nlink counts the
 one commit. So with the first linked entry that is met, `load` makes nodes of all linked names of the tree (it reads
 only directories that have some below them), and they stay in memory. Changes made here keep that up; a commit of
 another mount may bring names in directories that nobody has looked at, so after one they are loaded again when next
-they are needed. `Namespace` is the owner and the caller, `Rebase` tells of new trees.
+they are needed. `Namespace` is the owner and the caller, `Rebase` tells of names that arrived.
 """
 
 from __future__ import annotations
@@ -41,17 +41,20 @@ class Links:
         self._threads = threads
         self._groups: dict[bytes, Node] = {}
         self._loading = trio.Lock()
-        self._moves = 0
+        self._arrivals = 0
         self._known = False  # every linked name of the tree has its node
 
     def ignored(self) -> bool:
         """True when the tree has more linked names than a mount holds: each is then shown as a file of its own."""
         return self._root.linked > limits.LINKED_NAMES_MAX
 
-    def moved(self) -> None:
-        """The tree is another one, and not just by what was changed here."""
-        self._moves += 1
+    def arrived(self, group: bytes) -> list[int]:
+        """The tree has a new name of a group somewhere (b"": of any), which has no node: the numbers of those nodes
+        whose attributes are no longer what the kernel was told."""
+        self._arrivals += 1
         self._known = False
+        nodes = self._groups.values() if not group else [self._groups[group]] if group in self._groups else []
+        return [node.ino for node in nodes if node.lookups > 0]
 
     def complete(self) -> bool:
         """True when all names of every linked node are known; else `load` is needed."""
@@ -97,7 +100,7 @@ class Links:
                     )  # fmt: skip
                     self._known = True
                     return
-                moves, seen = self._moves, set[DirNode]()
+                arrivals, seen = self._arrivals, set[DirNode]()
                 while directories := [d for d in self._linked_directories() if d not in seen]:
                     found = await trio.to_thread.run_sync(
                         self._entries, {d.tree for d in directories}, limiter=self._threads
@@ -106,7 +109,7 @@ class Links:
                         if directory.tree in found:
                             seen.add(directory)
                             self._take(directory, found[directory.tree])
-                self._known = self._moves == moves
+                self._known = self._arrivals == arrivals
 
     def _linked_directories(self) -> Iterable[DirNode]:
         for node in self._nodes.values():

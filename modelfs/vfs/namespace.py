@@ -43,7 +43,6 @@ class Snapshot:
     files: int = 0
     bytes: int = 0
     root: Entry | None = None
-    tree: TreeId | None = None  # what the changes alone make of the committed tree, once that is known
 
 
 @dataclass(slots=True)

@@ -52,8 +52,6 @@ class Rebase:
         if not self._names.dirty() and self._names.root.take_attributes(self._root):
             found.attributes.append(ROOT_INO)
         work = [self._first()]
-        if self._root.linked and (self._snap is None or self._snap.tree != self._root.content):
-            self._names.links.moved()
         while work:
             node, new = work.pop()
             changes = self._diffs[node.tree, new] if node.tree != new else []
@@ -142,6 +140,8 @@ class Rebase:
         elif name not in node.dirty:
             found.entries.append((node.ino, name))
         now = node.children.get(name)
+        if now is None and name not in node.dirty and entry is not None and (entry.group or entry.linked):
+            found.attributes += self._names.links.arrived(entry.group)
         theirs = now is None and name not in node.dirty and entry is not None and entry.kind is Kind.DIRECTORY
         node.note_kind(name, directory=theirs or isinstance(now, DirNode))
         return steps
