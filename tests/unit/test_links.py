@@ -161,9 +161,7 @@ class World:
 
     def entries(self) -> dict[bytes, Entry]:
         """Every file linked, with its number as its group."""
-        return {
-            name: linked(b"", self.contents[number], b"%016d" % number) for name, number in self.names.items()
-        }
+        return {name: linked(b"", self.contents[number], b"%016d" % number) for name, number in self.names.items()}
 
 
 few = st.sampled_from([b"a", b"b", b"c", b"d/a", b"d/b", b"e/a"])
