@@ -156,9 +156,10 @@ class Repository:
         """Our changes since ``base`` laid over ``theirs``."""
         return self._merge.trees(base, ours, theirs)
 
-    def walk(self, tree: TreeId, path: bytes = b"") -> Iterator[tuple[bytes, Entry]]:
-        """Every path below a directory with its entry, depth first, a directory before what is in it."""
-        return self._trees.walk(tree, path)
+    def walk(self, tree: TreeId, path: bytes = b"", *, linked: bool = False) -> Iterator[tuple[bytes, Entry]]:
+        """Every path below a directory with its entry, depth first, a directory before what is in it. ``linked``: only
+        entries with a link group, and the directories on the way to them."""
+        return self._trees.walk(tree, path, linked=linked)
 
     def find(self, root: Entry, path: bytes) -> Entry | None:
         """The entry at a path below ``root``."""

@@ -100,10 +100,12 @@ class Trees:
         made = edit.written.get(result)
         return result, made[1].linked if made is not None else self.linked(result)
 
-    def walk(self, tree: TreeId, path: bytes = b"") -> Iterator[tuple[bytes, Entry]]:
-        """Every path below a directory with its entry, a directory before what is in it, each level sorted."""
+    def walk(self, tree: TreeId, path: bytes = b"", *, linked: bool = False) -> Iterator[tuple[bytes, Entry]]:
+        """Every path below a directory with its entry, a directory before what is in it, each level sorted.
+        ``linked``: only entries with a link group, and the directories on the way to them."""
+        entries_of = self.linked_entries if linked else self.entries
         prefix = path + b"/" if path else b""
-        levels = [(prefix, self.entries(tree))]
+        levels = [(prefix, entries_of(tree))]
         while levels:
             prefix, entries = levels[-1]
             entry = next(entries, None)
@@ -114,7 +116,7 @@ class Trees:
             if entry.kind is Kind.DIRECTORY:
                 if len(levels) > limits.TREE_DEPTH_MAX:
                     raise CorruptError(f"directories nested deeper than {limits.TREE_DEPTH_MAX} in the store")
-                levels.append((prefix + entry.name + b"/", self.entries(TreeId(entry.content))))
+                levels.append((prefix + entry.name + b"/", entries_of(TreeId(entry.content))))
 
     def find(self, root: Entry, path: bytes) -> Entry | None:
         """The entry at a path below ``root``; empty parts of the path are passed over. Symlinks are not followed."""

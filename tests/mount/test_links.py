@@ -5,15 +5,23 @@ The promises are those of docs/consistency.md, "Hard links".
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import random
 import socket
 import stat
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from mounting import Machine, eventually
+
+from modelfs.ids import TreeId
+from modelfs.repository.objects import Entry
+from modelfs.repository.repository import Repository
+from modelfs.store.open import open_store
 
 
 def raises(code: int, action: Callable[[], object]) -> None:
@@ -248,3 +256,60 @@ def test_kill_keeps_links_and_what_was_written_through_them(
     machine.umount(mnt)
     again = machine.mount(store, "again", "cold")
     assert same(again / "third", again / "e/old")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_two_mounts_change_links_at_random_and_end_with_one_tree(machine: Machine, store: str, seed: int) -> None:
+    """Whatever is merged, all entries of a group are equal, and both mounts and a third agree on it."""
+    mounts = [machine.mount(store, name, f"cache-{name}", refresh=0.1) for name in ("one", "two")]
+    (mounts[0] / "d").mkdir()
+    sync(mounts[0])
+    eventually(lambda: (mounts[1] / "d").exists(), "the directory is seen")
+    rng = random.Random(seed)
+    names = ["a", "b", "c", "d/a", "d/b"]
+    for number in range(150):
+        mnt = rng.choice(mounts)
+        one, two = rng.sample(names, 2)
+        action = rng.choice(["write", "write", "link", "link", "link", "rename", "unlink", "chmod", "sync"])
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            if action == "write":
+                (mnt / one).write_bytes(b"%d " % number * rng.choice([1, 3000]))
+            elif action == "link":
+                os.link(mnt / one, mnt / two)
+            elif action == "rename":
+                os.rename(mnt / one, mnt / two)
+            elif action == "unlink":
+                (mnt / one).unlink()
+            elif action == "chmod":
+                (mnt / one).chmod(rng.choice([0o600, 0o640, 0o644]))
+            else:
+                sync(mnt)
+    for mnt in mounts:
+        sync(mnt)
+    third = machine.mount(store, "third", "cache-third")
+    expected = shown(third)
+    for mnt in mounts:
+        eventually(lambda mnt=mnt: shown(mnt) == expected, f"{mnt.name} has what the store has")
+    opened = open_store(store)
+    repo = Repository.open(opened)
+    files: dict[bytes, Entry] = {}
+    for _, entry in repo.walk(TreeId(repo.resolve(None).commit.root.content)):
+        if entry.group:
+            bare = msgspec.structs.replace(entry, name=b"")
+            assert files.setdefault(entry.group, bare) == bare
+    opened.close()
+
+
+def shown(mnt: Path) -> dict[str, tuple[bytes, int, int, tuple[str, ...]]]:
+    """Content, mode, link count, and the names that are the same file, by path."""
+    paths = sorted(path for path in mnt.rglob("*") if path.is_file())
+    facts = {path: path.stat() for path in paths}
+    return {
+        str(path.relative_to(mnt)): (
+            path.read_bytes(),
+            facts[path].st_mode,
+            facts[path].st_nlink,
+            tuple(str(p.relative_to(mnt)) for p in paths if facts[p].st_ino == facts[path].st_ino),
+        )
+        for path in paths
+    }
