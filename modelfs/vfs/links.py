@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 import trio
 
 from modelfs import limits
+from modelfs.errors import CorruptError, NotFoundError
 from modelfs.ids import TreeId, digest
 from modelfs.repository.objects import Entry
 from modelfs.repository.repository import Repository
@@ -90,7 +91,8 @@ class Links:
         return self._groups.get(group)
 
     async def load(self) -> None:
-        """Make nodes of all linked names. StoreError and CorruptError pass through; then nothing is lost."""
+        """Make nodes of all linked names. StoreError passes through, and the next call goes on. A directory that is
+        damaged hides the names in it, and no others."""
         async with self._loading:
             while not self.complete():
                 if self.ignored():
@@ -117,7 +119,14 @@ class Links:
                 yield node
 
     def _entries(self, trees: set[TreeId]) -> dict[TreeId, list[Entry]]:
-        return {tree: list(self._repo.linked_entries(tree)) for tree in trees}
+        return {tree: self._entries_of(tree) for tree in trees}
+
+    def _entries_of(self, tree: TreeId) -> list[Entry]:
+        try:
+            return list(self._repo.linked_entries(tree))
+        except (CorruptError, NotFoundError) as error:
+            log.error("linked names in a damaged directory are not seen: %s", error)
+            return []
 
     def _take(self, directory: DirNode, entries: list[Entry]) -> None:
         for entry in entries:

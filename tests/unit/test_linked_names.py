@@ -11,6 +11,8 @@ import trio
 from repository_store import DictStore, directory, inline
 
 from modelfs import limits
+from modelfs.errors import TransientError
+from modelfs.repository.keys import meta_key
 from modelfs.repository.objects import EMPTY_TREE, Entry, TreeDelta
 from modelfs.repository.repository import Repository
 from modelfs.vfs.namespace import Namespace
@@ -97,6 +99,56 @@ def test_more_names_than_a_mount_holds_are_files_of_their_own(monkeypatch: pytes
         assert nodes[0] is not nodes[1]
         assert [(node.links, node.group) for node in nodes] == [(1, b""), (1, b"")]
         assert names.links.complete()
+
+    run(work)
+
+
+@pytest.mark.parametrize("damage", ["gone", "changed"])
+def test_a_damaged_directory_hides_its_own_names_only(damage: str) -> None:
+    store = DictStore()
+    repo = Repository.create(store)
+    subdirs = {name: (directory(name), TreeDelta({b"x": linked(b"x")})) for name in (b"d", b"e")}
+    subdirs[b"e"][1].puts[b"y"] = inline(b"y")
+    top = repo.directory(directory(b""), repo.apply(EMPTY_TREE, TreeDelta({b"a": linked(b"a")}, subdirs=subdirs)))
+    hurt = repo.find(top, b"d")
+    assert hurt is not None
+    key = meta_key(hurt.content)
+    if damage == "gone":
+        del store.data[key]
+    else:
+        store.data[key] = store.data[key][:-1] + b"?"
+    names = Namespace(Repository.open(store), top, lambda node: None)
+
+    async def work() -> None:
+        node = await child(names, b"a")
+        assert [name for _, name in node.places()] == [b"a", b"x"]
+
+    run(work)
+
+
+def test_a_store_that_is_away_is_an_error_and_asked_again() -> None:
+    store = DictStore()
+    repo = Repository.create(store)
+    delta = TreeDelta({b"a": linked(b"a")}, subdirs={b"d": (directory(b"d"), TreeDelta({b"x": linked(b"x")}))})
+    top = repo.directory(directory(b""), repo.apply(EMPTY_TREE, delta))
+    away = [True]
+
+    class Flaky(DictStore):
+        def get(self, key: str) -> bytes:
+            below = repo.find(top, b"d")
+            if away[0] and below is not None and key == meta_key(below.content):
+                raise TransientError("away", key)
+            return super().get(key)
+
+    flaky = Flaky()
+    flaky.data = store.data
+    names = Namespace(Repository.open(flaky), top, lambda node: None)
+
+    async def work() -> None:
+        with pytest.raises(TransientError):
+            await child(names, b"a")
+        away[0] = False
+        assert (await child(names, b"a")).links == 2
 
     run(work)
 
