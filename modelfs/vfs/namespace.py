@@ -383,23 +383,31 @@ class Namespace:
 
     async def resume(self, node: FileNode) -> list[Place]:
         """A writer closed without a change: the names that were replaced elsewhere meanwhile, taken from it."""
+
+        def at_rest(parent: DirNode, name: bytes) -> bool:
+            return parent.children.get(name) is node and not node.busy() and name not in parent.dirty
+
         lost = []
         for parent, name in list(node.places()):
-            if node.busy() or name in parent.dirty:
-                continue
-            entry = await trio.to_thread.run_sync(self._repo.lookup, parent.tree, name, limiter=self.threads)
-            if parent.children.get(name) is not node or node.busy() or name in parent.dirty:
-                continue
-            if entry is None or (entry.kind, entry.content) != (node.kind, node.content):
-                self.drop(node, parent, name)
-                lost.append((parent, name))
+            while at_rest(parent, name):
+                tree = parent.tree
+                entry = await trio.to_thread.run_sync(self._repo.lookup, tree, name, limiter=self.threads)
+                if parent.tree != tree:
+                    continue
+                if at_rest(parent, name) and (
+                    entry is None or (entry.kind, entry.content) != (node.kind, node.content)
+                ):
+                    self.drop(node, parent, name)
+                    lost.append((parent, name))
+                break
         return lost
 
     # -- forgetting ---------------------------------------------------------------------------------------------
 
     def forget_if_unused(self, node: Node) -> None:
         """Drop a node that nothing refers to any more (its number comes back if the same version is looked up)."""
-        while node.lookups <= 0 and node.opens == 0 and node is not self.root and node.ino in self.nodes:
+        # A node that was dropped may be asked about again: its number can be another node's by then.
+        while node.lookups <= 0 and node.opens == 0 and node is not self.root and self.nodes.get(node.ino) is node:
             if isinstance(node, FileNode) and (node.modified or node.state is not None or node.finishing):
                 return
             if isinstance(node, DirNode) and (node.children or not node.clean()):
