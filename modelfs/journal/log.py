@@ -10,6 +10,7 @@ death of the daemon, `sync` that of the machine. A record speaks of paths, as th
     Opened(path, …)         the file at ``path`` is being written; what is there so far lies in the staging directory
     Delete(path)            the name is gone
     Move(old, new)          the entry and all below it moved; ``exchange`` swaps the two
+    Link(old, new, group)   the file at ``old`` is to be found at ``new`` as well
     Mark(n)                 what is above, and is not repeated right below, goes into the commit that is being made
     Announce(n, tree)       that commit will have this root tree: if the branch has it, everything above mark n is in it
     Committed(commit, …)    everything above is in this commit, but for the records that it repeats
@@ -95,7 +96,15 @@ class Move(msgspec.Struct, frozen=True, array_like=True, tag="move"):
     exchange: bool = False
 
 
-Change = Put | Staged | Delete | Move
+class Link(msgspec.Struct, frozen=True, array_like=True, tag="link"):
+    """One more name of a file; ``group`` is the file's link group."""
+
+    old: bytes
+    new: bytes
+    group: bytes
+
+
+Change = Put | Staged | Delete | Move | Link
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True, tag="mark"):

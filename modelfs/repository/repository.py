@@ -144,6 +144,14 @@ class Repository:
         """All entries of one directory, sorted by name."""
         return self._trees.entries(tree)
 
+    def linked_entries(self, tree: TreeId) -> Iterator[Entry]:
+        """Entries of one directory that have a link group, and subdirectories with such entries below them."""
+        return self._trees.linked_entries(tree)
+
+    def directory(self, entry: Entry, tree: TreeId) -> Entry:
+        """The directory ``entry`` with another content."""
+        return self._trees.directory(entry, tree)
+
     def diff(self, before: TreeId, after: TreeId) -> Iterator[Difference]:
         """(name, entry before, entry after) for what differs between two directories, not below them."""
         return self._trees.diff(before, after)
@@ -156,9 +164,10 @@ class Repository:
         """Our changes since ``base`` laid over ``theirs``."""
         return self._merge.trees(base, ours, theirs)
 
-    def walk(self, tree: TreeId, path: bytes = b"") -> Iterator[tuple[bytes, Entry]]:
-        """Every path below a directory with its entry, depth first, a directory before what is in it."""
-        return self._trees.walk(tree, path)
+    def walk(self, tree: TreeId, path: bytes = b"", *, linked: bool = False) -> Iterator[tuple[bytes, Entry]]:
+        """Every path below a directory with its entry, depth first, a directory before what is in it. ``linked``: only
+        entries with a link group, and the directories on the way to them."""
+        return self._trees.walk(tree, path, linked=linked)
 
     def find(self, root: Entry, path: bytes) -> Entry | None:
         """The entry at a path below ``root``."""

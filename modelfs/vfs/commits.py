@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-import msgspec
 import trio
 
 from modelfs import limits
@@ -76,6 +75,8 @@ class Committer:
                     await self._commit()
 
     async def _commit(self) -> None:
+        if self._names.links.any() and not self._names.links.complete():
+            await self._names.links.load()  # a linked file is committed under all of its names
         change = self._names.change
         snap = self._names.snapshot()
         if snap is not None:
@@ -99,7 +100,7 @@ class Committer:
         assert snap.root is not None
         base = self.head.commit.root
         tree = self._repo.apply(TreeId(base.content), snap.delta)
-        root = msgspec.structs.replace(snap.root, content=tree)
+        root = self._repo.directory(snap.root, tree)
         if root == base:
             return self.head
         if self.observer is not None:

@@ -26,6 +26,7 @@ from modelfs.journal.log import (
     Committed,
     Delete,
     JournalLog,
+    Link,
     Mark,
     Move,
     Opened,
@@ -36,7 +37,7 @@ from modelfs.journal.log import (
 from modelfs.repository.objects import CommitRecord, Kind
 from modelfs.vfs.ledger import Acknowledged
 from modelfs.vfs.namespace import Namespace
-from modelfs.vfs.nodes import FileNode, Node, path_of
+from modelfs.vfs.nodes import FileNode, Node, path_at, path_of
 
 log = logging.getLogger(__name__)
 
@@ -63,13 +64,19 @@ class Journal:
         if node.parent is None:
             return
         if isinstance(node, FileNode) and (content := self.acknowledged(node)) is not None:
-            self._log.append(_staged(node, content))  # only its attributes changed
+            self._say(node, content)  # only its attributes changed
             return
         entry = node.entry()
         if entry is not None:
             self._add(Put(path_of(node), entry))
+            for record in _further_names(node):
+                self._add(record)
         if isinstance(node, FileNode):
             self._acknowledged.pop(node, None)
+
+    def link(self, node: Node, new: bytes, group: bytes) -> None:
+        """A file will get one more name, before anything else happens. OSError as `delete`."""
+        self._add(Link(path_of(node), new, group), ahead=1)
 
     def delete(self, path: bytes) -> None:
         """A name will be gone, before anything else happens. OSError (ENOSPC): it is not in the log."""
@@ -112,10 +119,14 @@ class Journal:
         self._take(node, content)
 
     def _take(self, node: FileNode, content: Acknowledged) -> None:
-        self._log.append(_staged(node, content))
+        self._say(node, content)
         self._acknowledged[node] = content
         if content.file:
             self._files[content.file] = content
+
+    def _say(self, node: FileNode, content: Acknowledged) -> None:
+        for record in _records(node, content):
+            self._log.append(record)
 
     def acknowledged(self, node: FileNode) -> Acknowledged | None:
         """What was acknowledged of a file and is only on this machine."""
@@ -170,12 +181,12 @@ class Journal:
         for record in self._again():
             self._log.append(record)
 
-    def _again(self) -> list[Staged]:
+    def _again(self) -> list[Change]:
         """Acknowledged contents that no finished version covers; the others are forgotten."""
         for node, content in list(self._acknowledged.items()):
             if node.parent is None or content.covered_by(node):
                 del self._acknowledged[node]
-        return [_staged(node, content) for node, content in self._acknowledged.items()]
+        return [record for node, content in self._acknowledged.items() for record in _records(node, content)]
 
     def announce(self, tree: bytes) -> None:
         """The commit of the last snapshot will have this root tree. Called from a worker thread.
@@ -263,7 +274,15 @@ def _copy(content: Acknowledged, stage: Path, name: str) -> None:
     sync_directory(stage)
 
 
-def _staged(node: FileNode, content: Acknowledged) -> Staged:
-    """The record of an acknowledged content under the name and with the attributes that its file has now."""
+def _records(node: FileNode, content: Acknowledged) -> list[Change]:
+    """What says of an acknowledged content under which names, and with which attributes, its file is there now."""
     entry = node.entry_with(content.kind, content.content, content.finished_size)
-    return Staged(path_of(node), entry, content.file, content.size, content.base_limit, content.present)
+    staged = Staged(path_of(node), entry, content.file, content.size, content.base_limit, content.present)
+    return [staged, *_further_names(node)]
+
+
+def _further_names(node: Node) -> list[Link]:
+    """The names of a linked file but for the first. They are said with each version of it: when it got them, there may
+    have been nothing that could have been replayed."""
+    first = path_of(node)
+    return [Link(first, path_at(parent, name), node.group) for parent, name in node.others]

@@ -24,6 +24,7 @@ from modelfs.journal.log import (
     Committed,
     Delete,
     JournalLog,
+    Link,
     Mark,
     Move,
     Opened,
@@ -40,7 +41,7 @@ from modelfs.vfs.commits import Committer
 from modelfs.vfs.files import Files
 from modelfs.vfs.ledger import Acknowledged, KeepAll
 from modelfs.vfs.namespace import Namespace
-from modelfs.vfs.nodes import DirNode, FileNode, Node
+from modelfs.vfs.nodes import DirNode, FileNode, Node, Place
 from modelfs.writer.uploader import Uploader
 
 log = logging.getLogger(__name__)
@@ -188,9 +189,13 @@ async def _replay(names: Namespace, files: Files, change: Record) -> None:
             return
         parent, name = place
         node = await names.child(parent, name)
-        if node is not None and (node.kind is Kind.DIRECTORY) != (change.entry.kind is Kind.DIRECTORY):
-            names.unlink(node)
+        if node is not None and not _can_be(node, change.entry):
+            names.unlink(parent, name)
             node = None
+        linked = names.links.of_group(change.entry.group) if change.entry.group else None
+        if node is None and linked is not None:
+            names.link(linked, parent, name)
+            node = linked
         if node is None:
             entry = change.entry
             content = EMPTY_TREE if entry.kind is Kind.DIRECTORY else entry.content
@@ -199,27 +204,45 @@ async def _replay(names: Namespace, files: Files, change: Record) -> None:
             files.discard(node, keep=True)
             await files.release(node)
         _take_entry(node, change.entry)
+        if change.entry.group and not node.group:
+            names.links.regroup(node, change.entry.group)
         if isinstance(change, Staged) and isinstance(node, FileNode):
             await _take_staged(files, node, change)
         names.changed(node)
     elif isinstance(change, Delete):
-        node = await _find(names, change.path)
-        if node is not None:
-            names.unlink(node)
+        place = await _existing(names, change.path)
+        if place is not None:
+            names.unlink(*place)
     elif isinstance(change, Move):
-        node, place = await _find(names, change.old), await _parent(names, change.new)
-        if node is None or place is None:
+        old, place = await _existing(names, change.old), await _parent(names, change.new)
+        if old is None or place is None:
             return
-        parent, name = place
-        target = await names.child(parent, name)
-        if target is node:
+        target = await names.child(*place)
+        if target is not None and target is await names.child(*old):
             return
         if change.exchange and target is not None:
-            names.exchange(node, target)
+            names.exchange(*old, *place)
         else:
             if target is not None:
-                names.unlink(target)
-            names.move(node, parent, name)
+                names.unlink(*place)
+            names.move(*old, *place)
+    elif isinstance(change, Link):
+        node, place = await _find(names, change.old), await _parent(names, change.new)
+        if node is None or isinstance(node, DirNode) or place is None:
+            return
+        target = await names.child(*place)
+        if target is node:
+            return
+        if target is not None:
+            names.unlink(*place)
+        names.link(node, *place, change.group)
+
+
+def _can_be(node: Node, entry: Entry) -> bool:
+    """True when the node at a path can become the file or directory of an entry: it is linked with no others."""
+    if (node.kind is Kind.DIRECTORY) != (entry.kind is Kind.DIRECTORY):
+        return False
+    return node.group == entry.group or not node.group
 
 
 def _take_entry(node: Node, entry: Entry) -> None:
@@ -249,6 +272,12 @@ async def _parent(names: Namespace, path: bytes) -> tuple[DirNode, bytes] | None
     head, _, name = path.rpartition(b"/")
     node = await _find(names, head) if head else names.root
     return (node, name) if isinstance(node, DirNode) and name else None
+
+
+async def _existing(names: Namespace, path: bytes) -> Place | None:
+    """The place of a path at which something stands."""
+    place = await _parent(names, path)
+    return place if place is not None and await names.child(*place) is not None else None
 
 
 async def _find(names: Namespace, path: bytes) -> Node | None:

@@ -32,7 +32,7 @@ from modelfs.vfs.handles import DirHandle, FileHandle, HandleTable
 from modelfs.vfs.journaling import Journal
 from modelfs.vfs.ledger import NoLedger, acknowledge
 from modelfs.vfs.namespace import Invalidations, Namespace, check_name
-from modelfs.vfs.nodes import DirNode, FileNode, Node, path_of
+from modelfs.vfs.nodes import DirNode, FileNode, Node, path_at, path_of
 from modelfs.writer.staging import StagedFile
 from modelfs.writer.uploader import Uploader
 
@@ -153,6 +153,13 @@ class Vfs:
         if self.options.refresh == 0 and not self.options.history:
             await self.committer.refresh()
 
+    async def attributes(self, ino: int) -> Node:
+        """The node of an inode number, with all that its attributes depend on."""
+        node = self.node(ino)
+        if node.group and not self.names.links.complete():
+            await self.names.links.load()
+        return node
+
     def forget(self, ino: int, count: int) -> None:
         """The kernel dropped ``count`` references to an inode."""
         node = self.names.nodes.get(ino)
@@ -181,6 +188,8 @@ class Vfs:
         if len(parent.children) > limits.LISTING_NODES:
             return
         tree, entries = await self.names.committed_entries(parent)
+        if any(entry.group for entry in entries) and not self.names.links.complete():
+            await self.names.links.load()
         if parent.tree == tree and len(entries) <= limits.LISTING_NODES:
             for entry in entries:
                 if entry.name not in parent.dirty and entry.name not in parent.children:
@@ -213,7 +222,7 @@ class Vfs:
                 fail(errno.ENOTEMPTY)
             if parent.children.get(name) is node:
                 break
-        self._unlink(node)
+        self._unlink(parent, name)
 
     # -- names --------------------------------------------------------------------------------------------------
 
@@ -258,7 +267,7 @@ class Vfs:
         try:
             self._record(node)
         except OSError:  # the journal's disk is full
-            self.names.unlink(node)
+            self.names.unlink(parent, name)
             raise
         self.committer.poke()
         return node
@@ -285,16 +294,36 @@ class Vfs:
 
     async def unlink(self, parent_ino: int, name: bytes) -> None:
         self._writable()
-        node = await self._existing(self.dir(parent_ino), name)
-        if isinstance(node, DirNode):
+        parent = self.dir(parent_ino)
+        if isinstance(await self._existing(parent, name), DirNode):
             fail(errno.EISDIR)
-        self._unlink(node)
+        self._unlink(parent, name)
 
-    def _unlink(self, node: Node) -> None:
+    def _unlink(self, parent: DirNode, name: bytes) -> None:
         if self.journal is not None:
-            self.journal.delete(path_of(node))
-        self.names.unlink(node)
+            self.journal.delete(path_at(parent, name))
+        self.names.unlink(parent, name)
         self.committer.poke()
+
+    async def link(self, ino: int, parent_ino: int, name: bytes) -> Node:
+        """link(2): one more name of a file of any kind but a directory."""
+        self._writable()
+        node, parent = self.node(ino), self.dir(parent_ino)
+        if isinstance(node, DirNode):
+            fail(errno.EPERM)
+        await self.attributes(ino)
+        if await self.names.child(parent, check_name(name)) is not None:
+            fail(errno.EEXIST)
+        if node.parent is None or not self._linked(parent):
+            fail(errno.ENOENT)
+        if node.links >= limits.LINK_MAX or self.names.root.linked >= limits.LINKED_NAMES_MAX:
+            fail(errno.EMLINK)
+        group = node.group or os.urandom(limits.LINK_GROUP)
+        if self.journal is not None:
+            self.journal.link(node, path_at(parent, name), group)
+        self.names.link(node, parent, name, group)
+        self.committer.poke()
+        return node
 
     async def rename(self, parent_ino: int, name: bytes, new_parent_ino: int, new_name: bytes, flags: int) -> None:
         """rename(2) with RENAME_NOREPLACE and RENAME_EXCHANGE."""
@@ -319,14 +348,13 @@ class Vfs:
             return
         exchange = bool(flags & RENAME_EXCHANGE)
         if self.journal is not None:
-            above = path_of(new_parent)
-            self.journal.move(path_of(node), above + b"/" + new_name if above else new_name, exchange=exchange)
-        if exchange and target is not None:
-            self.names.exchange(node, target)
+            self.journal.move(path_at(parent, name), path_at(new_parent, new_name), exchange=exchange)
+        if exchange:
+            self.names.exchange(parent, name, new_parent, new_name)
         else:
             if target is not None:
-                self.names.unlink(target)
-            self.names.move(node, new_parent, new_name)
+                self.names.unlink(new_parent, new_name)
+            self.names.move(parent, name, new_parent, new_name)
         self.committer.poke()
 
     async def _may_replace(self, node: Node, target: Node | None, new_parent: DirNode, flags: int) -> None:
@@ -576,9 +604,8 @@ class Vfs:
                     self.committer.poke()
                     self._nursery.start_soon(self._finish_quietly, node)
         elif handle.writable and node.writers == 0:
-            parent = node.parent
-            if await self.names.resume(node):
-                self._notify(Invalidations(entries=[(parent.ino, node.name)]))
+            lost = await self.names.resume(node)
+            self._notify(Invalidations([(parent.ino, name) for parent, name in lost], [node.ino] * bool(lost)))
         if node.opens == 0:
             await self.files.release(node)
             self.names.forget_if_unused(node)
@@ -586,19 +613,19 @@ class Vfs:
     async def _give_up(self, node: FileNode, why: OSError) -> None:
         """The last writer of a file is gone, and what it wrote did not all reach this machine's disk: there is the
         version from before again, for a new file none. A half save is never finished."""
-        parent, name = node.parent, node.name
-        assert parent is not None
+        places = list(node.places())
         log.error("%r: what was written is given up, because a write failed: %s", path_of(node), why.strerror)
         content = self.journal.acknowledged(node) if self.journal is not None else None
         if content is None and not node.exists_finished:
-            self._unlink(node)
+            for parent, name in places:
+                self._unlink(parent, name)
         else:
             fresh = self.names.renew(node)
             if content is not None and self.journal is not None:
                 await self.files.take_back(fresh, content, trim=True)
                 self.journal.acknowledge(fresh, acknowledge(fresh))
                 self._nursery.start_soon(self._finish_quietly, fresh)
-        self._notify(Invalidations(entries=[(parent.ino, name)]))
+        self._notify(Invalidations(entries=[(parent.ino, name) for parent, name in places]))
 
     async def _finish_quietly(self, node: FileNode) -> bool:
         """Bring a file into the store; False, and a line in the log, when that has to be tried again."""
