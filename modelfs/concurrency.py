@@ -24,4 +24,5 @@ async def together() -> AsyncIterator[trio.Nursery]:
         async with trio.open_nursery() as nursery:
             yield nursery
     except BaseExceptionGroup as group:
-        raise first_cause(group) from group
+        error = first_cause(group)
+        raise error from error.__cause__  # what lies under it decides the errno

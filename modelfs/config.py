@@ -42,6 +42,8 @@ class MountOptions:
     read_only: bool = False
     refresh: float = limits.REFRESH_DEFAULT
     write_back: bool = False
+    drain_timeout: float = limits.DRAIN_TIMEOUT
+    store_timeout: float = limits.STORE_RETRY_BUDGET
     cache_dir: Path | None = None
     cache_size: int = limits.CACHE_SIZE_DEFAULT
     allow_other: bool = False
@@ -70,7 +72,12 @@ def cache_root() -> Path:
 
 def journal_directory(store_id: str) -> Path:
     """Where writes of a store are staged until they are committed. Never a cache: its loss is loss of data."""
-    return state_directory() / "journal" / _checked(store_id)
+    return journals_directory() / _checked(store_id)
+
+
+def journals_directory() -> Path:
+    """The journal directories of all stores."""
+    return state_directory() / "journal"
 
 
 def seen_directory(store_id: str) -> Path:

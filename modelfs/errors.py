@@ -16,6 +16,7 @@
     │   ├── AlreadyExistsError   exclusive creation lost
     │   ├── PermissionDeniedError   credentials refused
     │   ├── TransientError    worth a retry: timeouts, throttling, resets
+    │   │   └── AwayError     known to fail at this moment: the store does not answer anybody
     │   ├── PermanentError    not worth a retry
     │   └── ReadOnlyError     the backend or the mount takes no writes
     ├── CorruptError          bytes that do not match their id or their format
@@ -96,6 +97,10 @@ class PermissionDeniedError(StoreError):
 
 class TransientError(StoreError):
     """A failure that may pass: retried with backoff, then surfaced."""
+
+
+class AwayError(TransientError):
+    """The store has not answered for so long that nothing is sent to it until it does."""
 
 
 class PermanentError(StoreError):

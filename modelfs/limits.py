@@ -38,6 +38,9 @@ PATH_MAX: Final = 4096
 TREE_DEPTH_MAX: Final = 256
 FILE_SIZE_MAX: Final = 2**63 - 1
 SYMLINK_MAX: Final = 4095
+LINK_GROUP: Final = 16  # bytes of a link group's id: random, two machines never draw the same
+LINK_MAX: Final = 65_000  # names of one file, as ext4
+LINKED_NAMES_MAX: Final = 200_000  # names of linked files in one tree, all of which a mount holds: some 200 MB
 XATTR_VALUE_MAX: Final = 64 * KiB  # as the kernel's XATTR_SIZE_MAX
 XATTR_TOTAL_MAX: Final = 64 * KiB
 TREE_PAGE_SINGLE: Final = 2000  # a directory up to this many entries is one page
@@ -63,10 +66,13 @@ STORE_CONCURRENCY: Final = 16  # gains beyond 8-16 in flight are small on one ma
 STORE_CONNECT_TIMEOUT: Final = 5.0
 STORE_REQUEST_TIMEOUT: Final = 60.0  # one request of one 8 MiB object on a slow line
 STORE_OPEN_TIMEOUT: Final = 12.0  # the first request of a command: "unreachable" is said within 15 s
-STORE_ATTEMPTS: Final = 5
+STORE_ATTEMPTS: Final = 5  # at the first contact, and of a local store, whose disk answers a second time as the first
+STORE_ATTEMPTS_REMOTE: Final = 100  # in effect STORE_RETRY_BUDGET: a server that is started anew takes many seconds
 STORE_BACKOFF_FIRST: Final = 0.1
 STORE_BACKOFF_MAX: Final = 5.0
-STORE_RETRY_BUDGET: Final = 60.0  # total time of all attempts of one operation
+STORE_RETRY_BUDGET: Final = 60.0  # --store-timeout: time of all attempts of one operation, the last may take as long
+STORE_PROBES: Final = 4  # requests on their way that ask whether a store is back
+STORE_PROBE_PAUSE: Final = 1.0  # between them
 PROBE_WRITERS: Final = 8  # concurrent exclusive creations when a store is opened for writing
 LEASE_TTL: Final = 60.0  # --single-writer lease, renewed at a third of it
 
@@ -103,6 +109,9 @@ FUSE_MAX_IO: Final = 1 * MiB
 # --- cache
 CACHE_SIZE_DEFAULT: Final = 50 * GiB
 CACHE_DISK_FREE_SHARE: Final = 0.05  # of the disk, left to others
+CACHE_MAKE_ROOM: Final = 16 * MiB  # given back at once when a save finds the disk full
+CACHE_BALLAST: Final = 1 * MiB  # of its disk that the index may use when nothing else is left
+MAKE_ROOM_ROUNDS: Final = 8  # other writers may take the room that was made
 CACHE_LOW_WATER: Final = 0.9  # an eviction run frees down to this share of the limit
 
 # --- writing
@@ -111,6 +120,10 @@ WRITE_BEHIND: Final = 16 * MiB  # contiguous dirty bytes before chunks are cut b
 COMMIT_DELAY: Final = 0.5  # namespace changes reach the store within a second
 COMMIT_REBASES: Final = 64  # lost races in a row before ConflictError
 UMOUNT_TIMEOUT: Final = 600.0
+DRAIN_TIMEOUT: Final = 60.0  # after SIGTERM; systemd kills after 90 s by default, and what is left stays in the journal
+DRAIN_LAST: Final = 1.0  # for what came up while requests were still answered
+EXIT_GRACE: Final = 5.0  # for requests to the store that nobody waits for any more
+HOLDERS_SHOWN: Final = 8  # processes that keep a mount busy, in one message
 DEAD_SESSION_WAIT: Final = 30.0  # a killed daemon holds its journal until its last disk write is through
 DEAD_SESSION_POLL: Final = 0.01
 
@@ -168,6 +181,9 @@ COMMIT_PREFIX_MIN: Final = 8  # hex digits that name a commit
 REFS_SHOWN: Final = 8  # names listed by "no such branch"
 JOURNAL_RECORD_MAX: Final = 64 * MiB  # a longer frame is damage
 JOURNAL_REWRITE: Final = 1 * MiB  # a log above this is rewritten after a commit
+JOURNAL_RESERVE: Final = 64 * KiB  # of disk for records to come: a thousand names can be removed on a full one
+JOURNAL_DEPTH: Final = 6  # directories that are synced for a new journal: it, branch, store, journal, modelfs, state
+JOURNAL_TORN_MAX: Final = 64 * MiB  # of a damaged log kept aside and searched for later records
 PROBE_ROUNDS: Final = 3  # a server that lets two writers win does so in most rounds
 FSSPEC_CONNECTIONS: Final = 8  # OpenSSH answers at most 10 new logins at once by default
 LOCAL_TEMPORARY_AGE: Final = 24 * 3600.0  # a temporary file of a local store this old has no writer any more

@@ -1,5 +1,5 @@
-"""What Linux says about another process: whether it runs, is ending, or is gone (proc(5), credentials(7)); and
-keeping the memory of this one to itself.
+"""What Linux says about other processes: whether one runs, is ending, or is gone, and which use a directory (proc(5),
+credentials(7)); and keeping the memory of this one to itself.
 
 A killed process is not gone at once. Its first thread is a zombie while others still wait for a disk; until the last
 has ended, its descriptors stay open and its locks stay held.
@@ -12,6 +12,7 @@ import ctypes
 import os
 import resource
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -66,3 +67,48 @@ def _threads(pid: int) -> int:
         return len(os.listdir(f"/proc/{pid}/task"))
     except OSError:
         return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A process that uses something below a directory: ``what`` says how ("has open", …), ``path`` which."""
+
+    pid: int
+    command: str
+    what: str
+    path: str
+
+
+def holders(directory: Path, daemon: int) -> list[Holder]:
+    """Processes that keep a mount at ``directory`` busy, one entry each; of those that this user may look at, and
+    without its ``daemon``, which holds the directory under it.
+
+    Nothing below ``directory`` is touched: what stands in /proc are names.
+    """
+    found = []
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit() and int(name) != daemon):
+        with contextlib.suppress(OSError):  # it has ended, or is somebody else's
+            if (use := _use_of(Path(f"/proc/{pid}"), str(directory))) is not None:
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                found.append(Holder(pid, command.strip()[:80] or f"process {pid}", *use))
+    return found
+
+
+def _use_of(process: Path, directory: str) -> tuple[str, str] | None:
+    def inside(link: Path) -> str | None:
+        path = str(link.readlink())
+        return path if path == directory or path.startswith(f"{directory}/") else None
+
+    for entry in (process / "fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if path := inside(entry):
+                return "has open", path
+    for name, what in (("cwd", "works in"), ("root", "has its root in"), ("exe", "runs")):
+        with contextlib.suppress(FileNotFoundError):
+            if path := inside(process / name):
+                return what, path
+    for line in (process / "maps").read_text(errors="surrogateescape").splitlines():
+        path = line.split(maxsplit=5)[5] if line.count(" ") >= 5 and "/" in line else ""
+        if path == directory or path.startswith(f"{directory}/"):
+            return "has mapped", path
+    return None

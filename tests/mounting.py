@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import Any
 
 from modelfs.config import MountOptions
 from modelfs.fuse import daemon
+from modelfs.fuse.claim import lift
 from modelfs.fuse.mountpoint import mount_table
 from modelfs.process import alive
 from modelfs.repository.repository import Repository
@@ -88,6 +90,7 @@ class Machine:
             while any(entry.path == str(mountpoint) for entry in mount_table()):
                 if subprocess.run(["fusermount3", "-u", "-z", "--", str(mountpoint)], check=False).returncode:
                     break
+            lift(mountpoint)
         self._mounted.clear()
 
 
@@ -97,3 +100,10 @@ def eventually(condition: Any, what: str, bound: float = 15.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"not within {bound:.0f} s: {what}"
         time.sleep(0.02)
+
+
+def hand_over(descriptor: int) -> None:
+    """Have the kernel hand the daemon the dirty pages of a file, without a flush or fsync: nothing is acknowledged."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    whole = (ctypes.c_int64(0), ctypes.c_int64(0))
+    assert libc.sync_file_range(descriptor, *whole, 7) == 0  # SYNC_FILE_RANGE_WAIT_BEFORE | WRITE | WAIT_AFTER

@@ -16,9 +16,10 @@ from itertools import accumulate
 from pathlib import Path
 
 from modelfs import limits
-from modelfs.cache import sparse
+from modelfs.cache import ballast, sparse
 from modelfs.cache.directory import FILES, open_directory
 from modelfs.cache.files import CacheFile, read_exactly
+from modelfs.cache.index import Index
 from modelfs.cache.room import Room
 from modelfs.errors import CacheError
 from modelfs.ids import PLAIN, ChunkId, Ids, ManifestId
@@ -64,14 +65,27 @@ class Cache:
         self.directory = directory
         self.ids = ids
         self.files = directory / FILES
-        self.index, self._lock_fd = open_directory(directory, store_id, limit, keyed=ids.keyed)
+        try:
+            self.index, self._lock_fd, self._session = self._begin(store_id, limit)
+        except CacheError:
+            if not ballast.drop(directory):
+                raise
+            self.index, self._lock_fd, self._session = self._begin(store_id, limit)
+        ballast.take(directory)
         self.room = Room(directory, self.index, limit)
         self.verifying = threading.BoundedSemaphore(limits.CACHE_VERIFY_BUFFERS)
-        self._session = self.index.begin()
         self._lock = threading.Lock()
         self._open: dict[ManifestId, CacheFile] = {}
         self._verified: OrderedDict[ManifestId, set[int]] = OrderedDict()
         self._counters: dict[str, int] = dict.fromkeys(("hits", "borrowed", "refused", "damaged"), 0)
+
+    def _begin(self, store_id: str, limit: int) -> tuple[Index, int, int]:
+        index, lock = open_directory(self.directory, store_id, limit, keyed=self.ids.keyed)
+        try:
+            return index, lock, index.begin()
+        except CacheError:
+            os.close(lock)
+            raise
 
     # -- readers ------------------------------------------------------------------------------------------------
 
@@ -164,7 +178,9 @@ class Cache:
             ]
             target = sparse.path_of(self.files, manifest_id)
             try:
-                if not self.room.reserve(sum(length for *_, length in places)):
+                facts = path.stat()
+                there = facts.st_blocks * 512 if facts.st_dev == self.files.stat().st_dev else 0
+                if not self.room.reserve(sum(length for *_, length in places), there=there):
                     return False
                 fd = sparse.open_exclusive(target)
                 if fd is None:
@@ -223,6 +239,27 @@ class Cache:
     def evict_to(self, target: int) -> int:
         """Evict what nobody uses until ``target`` bytes are left; the bytes freed."""
         return self.room.evict(self.index.bytes() - target)
+
+    def make_room(self, directory: Path, length: int) -> bool:
+        """Give something back to the disk of ``directory``, which had no room for ``length`` bytes and is the cache's
+        own. False when there was nothing to give, and nobody else made room meanwhile."""
+        try:
+            if directory.stat().st_dev != self.files.stat().st_dev:
+                return False
+            try:
+                freed = self.room.evict(max(length, limits.CACHE_MAKE_ROOM))
+            except CacheError:
+                if not ballast.drop(self.directory):
+                    raise
+                freed = self.room.evict(max(length, limits.CACHE_MAKE_ROOM))
+                ballast.take(self.directory)
+            if freed:
+                return True
+            disk = os.statvfs(directory)
+        except (OSError, CacheError) as error:
+            log.warning("the cache cannot make room: %s", error)
+            return False
+        return disk.f_bavail * disk.f_frsize > length
 
     def pin(self, manifest_id: ManifestId) -> None:
         """Keep the file of a manifest from eviction."""

@@ -33,19 +33,20 @@ class Room:
         self._lock = threading.Lock()
         self._hopeless_until = 0.0
 
-    def reserve(self, length: int) -> bool:
-        """True when ``length`` more bytes fit, after evicting if need be. Raises CacheError."""
-        if self._fits(length):
+    def reserve(self, length: int, *, there: int = 0) -> bool:
+        """True when ``length`` more bytes fit, after evicting if need be; ``there`` of them are on the disk already.
+        Raises CacheError."""
+        if self._fits(length, there):
             return True
         with self._lock:
-            if self._fits(length):
+            if self._fits(length, there):
                 return True
             if time.monotonic() < self._hopeless_until:
                 return False
-            allowed = self._allowed()
+            allowed = self._allowed(there)
             target = max(0, min(allowed - length, int(allowed * limits.CACHE_LOW_WATER)))
             self._evict(self._index.bytes() - target, even_pinned=False)
-            if self._fits(length):
+            if self._fits(length, there):
                 return True
             self._hopeless_until = time.monotonic() + limits.CACHE_EVICT_RETRY
             return False
@@ -55,14 +56,14 @@ class Room:
         with self._lock:
             return self._evict(wanted, even_pinned=even_pinned)
 
-    def _fits(self, length: int) -> bool:
-        return self._index.bytes() + length <= self._allowed()
+    def _fits(self, length: int, there: int) -> bool:
+        return self._index.bytes() + length <= self._allowed(there)
 
-    def _allowed(self) -> int:
+    def _allowed(self, there: int) -> int:
         """The limit, or less when the disk fills: bytes held now, plus what is free beyond the others' share."""
         disk = os.statvfs(self._directory)
         spare = disk.f_bavail * disk.f_frsize - int(disk.f_blocks * disk.f_frsize * limits.CACHE_DISK_FREE_SHARE)
-        return min(self.limit, max(0, self._index.bytes() + spare))
+        return min(self.limit, max(0, self._index.bytes() + spare + there))
 
     def _evict(self, wanted: int, *, even_pinned: bool) -> int:
         freed, after = 0, -1

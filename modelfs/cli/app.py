@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "fsck": "find and repair damage in a store",
     "scrub": "verify the chunks of a store little by little",
     "cache": "look at and clear the local cache",
+    "journal": "look at and handle what is not in the store yet",
 }
 
 

@@ -58,6 +58,22 @@ def parse_size(text: str) -> int:
     help="How soon changes of others are seen; 0 asks the store at every open.",
 )
 @click.option("--write-back", is_flag=True, help="close() returns when the bytes are safe on this machine.")
+@click.option(
+    "--drain-timeout",
+    type=click.FloatRange(min=0),
+    default=limits.DRAIN_TIMEOUT,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long the daemon waits for the store when it is told to end.",
+)
+@click.option(
+    "--store-timeout",
+    type=click.FloatRange(min=1),
+    default=limits.STORE_RETRY_BUDGET,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long a store that does not answer is asked again before that is an error.",
+)
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Where chunks are kept on this machine.")
 @click.option("--cache-size", default="50GB", show_default=True, help="How much of them.")
 @click.option("--allow-other", is_flag=True, help="Let other users in (as their permissions allow).")
@@ -80,6 +96,8 @@ def command(
     branch: str,
     refresh: float,
     write_back: bool,
+    drain_timeout: float,
+    store_timeout: float,
     cache_dir: Path | None,
     cache_size: str,
     allow_other: bool,
@@ -113,6 +131,8 @@ def command(
         read_only=read_only or "ro" in given,
         refresh=refresh,
         write_back=write_back,
+        drain_timeout=drain_timeout,
+        store_timeout=store_timeout,
         cache_dir=cache_dir.expanduser().absolute() if cache_dir else None,
         cache_size=parse_size(cache_size),
         allow_other=allow_other or "allow_other" in given,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from modelfs import config, limits
 from modelfs.cache.cache import Cache
@@ -14,9 +15,9 @@ from modelfs.cli.access import access_options
 from modelfs.cli.location import existing, repository, split_ref, tree_path
 from modelfs.cli.ls import describe, mode_text
 from modelfs.cli.output import facts, json_option, moment, print_json, printable, size, table
-from modelfs.ids import ChunkId, ManifestId
+from modelfs.ids import ChunkId, ManifestId, TreeId
 from modelfs.repository.keys import chunk_key
-from modelfs.repository.objects import Kind, Manifest
+from modelfs.repository.objects import Entry, Kind, Manifest
 from modelfs.repository.repository import Repository
 
 
@@ -36,9 +37,12 @@ def command(location: str, path: str, chunks: bool, cache_dir: Path | None, as_j
     """
     store_url, ref = split_ref(location)
     with repository(store_url) as repo:
-        entry = existing(repo, repo.resolve(ref).commit.root, path)
+        root = repo.resolve(ref).commit.root
+        entry = existing(repo, root, path)
         report: dict[str, Any] = describe(tree_path(path), entry)
         report["xattrs"] = [printable(name) for name, _ in entry.xattrs]
+        if entry.group:
+            report["names"] = [printable(name) for name in _names(repo, root, entry)]
         pieces: list[dict[str, Any]] = []
         if entry.kind is Kind.FILE:
             manifest = repo.read_manifest(ManifestId(entry.content))
@@ -61,6 +65,13 @@ def command(location: str, path: str, chunks: bool, cache_dir: Path | None, as_j
             for p in pieces
         ]
         table(["OFFSET", "LENGTH", "STORED", "CHUNK"], rows, right=["OFFSET", "LENGTH", "STORED"])
+
+
+def _names(repo: Repository, root: Entry, entry: Entry) -> list[bytes]:
+    """All paths of a linked file, its own included."""
+    bare = msgspec.structs.replace(entry, name=b"")
+    found = repo.walk(TreeId(root.content), linked=True)
+    return [path for path, other in found if msgspec.structs.replace(other, name=b"") == bare]
 
 
 def _pieces(repo: Repository, manifest: Manifest) -> list[dict[str, Any]]:
@@ -101,6 +112,7 @@ def _show(report: dict[str, Any], mode: str, path: bytes) -> None:
     ]
     if report["xattrs"]:
         lines.append(("xattrs", ", ".join(report["xattrs"])))
+    lines += [("linked with", name) for name in report.get("names", ()) if name != printable(path)]
     if "manifest" in report:
         holes = f", {size(report['holes'])} of zeros" if report["holes"] else ""
         share = 100 * report["cached"] / report["size"] if report["size"] else 100.0

@@ -1,11 +1,13 @@
 """The control socket of a running mount: one JSON line in, one JSON line out.
 
-Requests: ``{"op": "status"}`` and ``{"op": "drain"}`` (returns when nothing is pending, or with the error that keeps
-it from the store). The socket lies in a directory that only its owner may enter. Used by `status` and `umount`.
+Requests: ``{"op": "status"}``, ``{"op": "drain"}`` (returns when nothing is pending, or with the error that keeps
+it from the store) and ``{"op": "detached"}`` (after a lazy unmount: others may mount there). The socket lies in a
+directory that only its owner may enter. Used by `status` and `umount`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -42,6 +44,7 @@ async def serve(path: Path, answer: Callable[[str], Awaitable[Facts]]) -> None:
     path.unlink(missing_ok=True)
     with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         await listener.bind(str(path))
+        ours = path.stat().st_ino
         listener.listen(16)
         try:
             async with trio.open_nursery() as nursery:
@@ -49,7 +52,10 @@ async def serve(path: Path, answer: Callable[[str], Awaitable[Facts]]) -> None:
                     connection, _ = await listener.accept()
                     nursery.start_soon(_converse, trio.SocketStream(connection), answer)
         finally:
-            path.unlink(missing_ok=True)
+            # After a lazy unmount another daemon may have come to the same mount point.
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino == ours:
+                    path.unlink()
 
 
 async def _converse(stream: trio.SocketStream, answer: Callable[[str], Awaitable[Facts]]) -> None:

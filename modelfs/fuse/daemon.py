@@ -7,6 +7,7 @@ waits on a pipe until the mount answers or one line says why not.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -27,15 +28,17 @@ from modelfs.concurrency import first_cause
 from modelfs.config import MountOptions, Secret
 from modelfs.errors import ModelfsError, UsageError
 from modelfs.fuse import control
-from modelfs.fuse.mountpoint import check_fuse, detach, mounted_at, prepare, tune
+from modelfs.fuse.claim import Claim, lift
+from modelfs.fuse.drain import Drain, Watchdog
+from modelfs.fuse.mountpoint import check_fuse, detach, mounted_at, tune
 from modelfs.fuse.notify import Notifier
 from modelfs.fuse.operations import Operations, Presentation
 from modelfs.fuse.stack import Stack, open_stack
 from modelfs.journal.session import dead_sessions
 from modelfs.memory import keep_heap
-from modelfs.process import alive
+from modelfs.process import alive, holders
 from modelfs.reader.source import ChunkSource
-from modelfs.vfs.recovery import recover
+from modelfs.vfs.recovery import replay
 from modelfs.vfs.vfs import Vfs, VfsOptions
 from modelfs.writer.uploader import Uploader
 
@@ -69,14 +72,19 @@ def mount_foreground(options: MountOptions, ready: Ready | None = None) -> int:
     Raises UsageError and StoreError for what is wrong before the mount stands.
     """
     check_fuse()
-    prepare(options.mountpoint, nonempty="nonempty" in options.fuse_options)
-    keep_heap()
-    stack = open_stack(options)
-    options = replace(options, secret=None)  # the stack has what it needs of it
+    claim = Claim.take(options.mountpoint, nonempty="nonempty" in options.fuse_options)
+    watchdog = Watchdog()
     try:
-        return trio.run(_serve, options, stack, ready)
+        keep_heap()
+        stack = open_stack(options)
+        options = replace(options, secret=None)  # the stack has what it needs of it
+        try:
+            return trio.run(_serve, options, stack, claim, watchdog, ready)
+        finally:
+            watchdog.stop()
+            stack.close()
     finally:
-        stack.close()
+        claim.release()
 
 
 def _fuse_options(options: MountOptions, store_url: str, read_only: bool) -> set[str]:
@@ -86,11 +94,11 @@ def _fuse_options(options: MountOptions, store_url: str, read_only: bool) -> set
         chosen.add("allow_other")
     if read_only:
         chosen.add("ro")
-    # libfuse 3 mounts over anything; `prepare` has refused what must not be hidden.
+    # libfuse 3 mounts over anything; `Claim` has refused what must not be hidden.
     return chosen | (set(options.fuse_options) - {"nonempty"})
 
 
-async def _serve(options: MountOptions, stack: Stack, ready: Ready | None) -> int:
+async def _serve(options: MountOptions, stack: Stack, claim: Claim, watchdog: Watchdog, ready: Ready | None) -> int:
     read_only = stack.session is None
     history = options.at is not None
     notifier = Notifier()
@@ -120,62 +128,47 @@ async def _serve(options: MountOptions, stack: Stack, ready: Ready | None) -> in
             raise UsageError(
                 f"{options.mountpoint}: the kernel or fusermount3 refused the mount ({error}); the lines above say why"
             ) from error
-        mount = _Mount(options, stack, vfs, operations, time.time())
+        claim.protect()
+        mount = _Mount(options, stack, claim, vfs, operations, time.time())
+        drain = Drain(vfs, options.drain_timeout, nursery)
         socket_path = control.socket_directory() / f"{config.mount_key(options.mountpoint)}.sock"
         record = config.mount_record(options.mountpoint)
         try:
             nursery.start_soon(vfs.run)
             nursery.start_soon(control.serve, socket_path, mount.answer)
-            nursery.start_soon(_on_signal, options.mountpoint)
+            nursery.start_soon(_on_signal, drain)
             if stack.lease is not None:
                 nursery.start_soon(_keep_lease, stack)
             nursery.start_soon(_announce, options.mountpoint, record, socket_path, mount, ready)
             await pyfuse3.main(min_tasks=8, max_tasks=limits.FUSE_TASKS)
-            notifier.close()
-            with trio.move_on_after(limits.UMOUNT_TIMEOUT) as bounded:
-                failed = 0 if await _drain_all(vfs) else 1
-            if bounded.cancelled_caught:
-                log.error("gave up waiting for the store after %.0f s", limits.UMOUNT_TIMEOUT)
-                failed = 1
         finally:
             notifier.close()
-            stack.drained = not vfs.committer.pending()
             pyfuse3.close(unmount=True)
-            record.unlink(missing_ok=True)
-            nursery.cancel_scope.cancel()
+            claim.release()  # others may mount here while the rest is brought into the store
+            try:
+                failed = 0 if await drain.run() else 1
+            finally:
+                stack.drained = vfs.settled()
+                _unregister(record)
+                watchdog.start()
+                nursery.cancel_scope.cancel()
     return failed
+
+
+def _unregister(record: Path) -> None:
+    """Take the mount out of the registry, unless another daemon has come to its place."""
+    with contextlib.suppress(OSError, ValueError):
+        if json.loads(record.read_text())["pid"] == os.getpid():
+            record.unlink()
 
 
 async def _recover(options: MountOptions, stack: Stack, source: ChunkSource, uploader: Uploader) -> None:
     """Finish what dead mounts of this branch had acknowledged; report what they had not."""
     root = config.journal_directory(stack.repo.format.id)
-    sessions = await trio.to_thread.run_sync(lambda: list(dead_sessions(root, options.branch)))
-    for session in sessions:
-        done = False
-        try:
-            record = await recover(session, source, uploader, options.branch)
-            done = True
-            if record is not None and record.number > stack.head.number:
-                stack.head = record
-        except ModelfsError as error:
-            log.error("the journal %s could not be replayed and is kept: %s", session.directory, error)
-        for left in session.leftovers() if done else []:
-            log.warning(
-                "a mount died while it wrote: an unfinished file of %d bytes is kept at %s", left.size, left.path
-            )
-        session.close(discard_log=done)
-
-
-async def _drain_all(vfs: Vfs) -> bool:
-    if vfs.options.read_only:
-        return True
-    while True:
-        try:
-            await vfs.drain()
-            return True
-        except (ModelfsError, OSError) as error:
-            log.error("unmounted, but not everything is in the store yet: %s", error)
-            await trio.sleep(limits.COMMIT_RETRY)
+    sessions = await trio.to_thread.run_sync(dead_sessions, root, options.branch)
+    for done in await replay(sessions, source, uploader, options.branch):
+        if done.record is not None and done.record.number > stack.head.number:
+            stack.head = done.record
 
 
 async def _announce(mountpoint: Path, record: Path, socket_path: Path, mount: _Mount, ready: Ready | None) -> None:
@@ -192,11 +185,23 @@ async def _announce(mountpoint: Path, record: Path, socket_path: Path, mount: _M
         ready.say({"ready": True})
 
 
-async def _on_signal(mountpoint: Path) -> None:
+async def _on_signal(drain: Drain) -> None:
+    """The first signal asks to end when everything is in the store, and requests are answered meanwhile; the second
+    one asks to end now."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-        async for number in signals:
-            log.info("%s: unmounting", signal.Signals(number).name)
-            pyfuse3.terminate()
+        async with trio.open_nursery() as nursery:
+            async for number in signals:
+                if drain.begun:
+                    log.warning("%s again: ending now", signal.Signals(number).name)
+                    drain.hurry()
+                else:
+                    log.info("%s: ending, in at most %.0f s", signal.Signals(number).name, drain.timeout)
+                    nursery.start_soon(_drain_and_end, drain)
+
+
+async def _drain_and_end(drain: Drain) -> None:
+    await drain.run()
+    pyfuse3.terminate()
 
 
 async def _keep_lease(stack: Stack) -> None:
@@ -212,9 +217,12 @@ async def _keep_lease(stack: Stack) -> None:
 class _Mount:
     """What the control socket can tell of a running mount."""
 
-    def __init__(self, options: MountOptions, stack: Stack, vfs: Vfs, operations: Operations, since: float) -> None:
+    def __init__(
+        self, options: MountOptions, stack: Stack, claim: Claim, vfs: Vfs, operations: Operations, since: float
+    ) -> None:
         self.options = options
         self.stack = stack
+        self.claim = claim
         self.vfs = vfs
         self.operations = operations
         self.since = since
@@ -224,6 +232,8 @@ class _Mount:
         """Serve one control request."""
         if op == "drain":
             await self.vfs.drain()
+        elif op == "detached":
+            self.claim.release()
         elif op != "status":
             raise ModelfsError(f"unknown request {op!r}")
         return self.facts()
@@ -245,7 +255,8 @@ class _Mount:
             "uptime": time.time() - self.since,
             "pending_files": files,
             "pending_bytes": size,
-            "pending": self.vfs.committer.pending(),
+            "pending": not self.vfs.settled(),
+            "being_written": self.vfs.being_written(),
             "uploading": self.vfs.uploader.active(),
             "open_files": len(self.vfs.open_files),
             "fetching": fetched.in_flight,
@@ -255,7 +266,7 @@ class _Mount:
             "cache": asdict(self.stack.cache.statistics()),
             "kernel_limits_raised": self.tuned,
             "errors": self.operations.errors,
-            "last_error": self.vfs.committer.last_error,
+            "last_error": self.vfs.committer.last_error or self.vfs.committer.follow_error,
             "state": "mounted",
         }
 
@@ -395,11 +406,16 @@ def unmount(
     (it stays staged on this machine); ``lazy`` detaches while files are open. ModelfsError when the store does not
     take what is pending within ``timeout`` seconds, or the mount is busy.
     """
+    if not config.mount_record(mountpoint).exists() and mounted_at(mountpoint) is None and lift(mountpoint):
+        return  # a mount died there, and the machine was started anew
     record = _record(mountpoint)
+    pid = int(record["pid"])
     deadline = time.monotonic() + timeout
     facts = _facts(record)
     if facts["state"] == "mounted" and not force:
         while facts["state"] == "mounted" and facts["pending"]:
+            if facts["pending_files"] == facts["being_written"] > 0 and not lazy:
+                raise ModelfsError(f"{mountpoint} is busy: {_who_holds(mountpoint, pid)}")
             progress(facts)
             if time.monotonic() > deadline:
                 why = facts["last_error"] or "still uploading"
@@ -414,11 +430,30 @@ def unmount(
                 raise ModelfsError(f"{mountpoint}: {facts['error']}")
         progress(facts)
     if mounted_at(mountpoint) is not None:
-        detach(mountpoint, lazy=lazy or facts["state"] == "dead")
-    while alive(int(record["pid"])) and time.monotonic() < deadline:
+        try:
+            detach(mountpoint, lazy=lazy or facts["state"] == "dead")
+        except ModelfsError as error:
+            if "busy" in str(error) and holders(mountpoint, pid):
+                raise ModelfsError(f"{mountpoint} is busy: {_who_holds(mountpoint, pid)}") from error
+            raise
+        if lazy and facts["state"] == "mounted":
+            with contextlib.suppress(OSError, ValueError):  # it had no open files, and has ended
+                control.ask(Path(record["socket"]), "detached", limits.CONTROL_TIMEOUT)
+            return
+    while alive(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
     if facts["state"] == "dead":
         config.mount_record(mountpoint).unlink(missing_ok=True)
+        lift(mountpoint)
+
+
+def _who_holds(mountpoint: Path, daemon: int) -> str:
+    """The processes that keep a mount busy, for a message."""
+    found = holders(mountpoint, daemon)
+    said = [f"{one.command} (process {one.pid}) {one.what} {one.path}" for one in found[: limits.HOLDERS_SHOWN]]
+    if len(found) > len(said):
+        said.append(f"{len(found) - len(said)} more")
+    return "; ".join(said) or "a file is being written by a process of another user"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Mount points as the kernel sees them: the mount table, healing a dead mount, unmounting, kernel read-ahead."""
+"""Mount points as the kernel sees them: the mount table, dead mounts, unmounting, kernel read-ahead."""
 
 from __future__ import annotations
 
@@ -38,14 +38,15 @@ def mount_table() -> list[MountEntry]:
     return entries
 
 
-def mounted_at(mountpoint: Path) -> MountEntry | None:
-    """The topmost mount at exactly this path, without touching it (a dead mount would fail)."""
+def mounted_at(mountpoint: Path, *, fuse: bool = False) -> MountEntry | None:
+    """The topmost mount at exactly this path, without touching it (a dead mount would fail). ``fuse``: if it is one of
+    FUSE."""
     wanted = os.path.normpath(Path.cwd() / mountpoint)
     found = None
     for entry in mount_table():
         if entry.path == wanted:
             found = entry
-    return found
+    return None if fuse and found is not None and not found.fstype.startswith("fuse") else found
 
 
 def is_dead(mountpoint: Path) -> bool:
@@ -77,26 +78,6 @@ def check_fuse() -> None:
         raise UsageError("fusermount3 is not installed (Debian package fuse3)")
     if not os.access(device, os.R_OK | os.W_OK):
         raise UsageError("/dev/fuse may not be opened by this user")
-
-
-def prepare(mountpoint: Path, *, nonempty: bool = False) -> None:
-    """Make sure that a mount may go there, healing a dead one. UsageError otherwise."""
-    if is_dead(mountpoint):
-        log.warning("%s: the daemon of an earlier mount is gone; unmounting what it left", mountpoint)
-        detach(mountpoint, lazy=True)
-    entry = mounted_at(mountpoint)
-    if entry is not None and entry.fstype.startswith("fuse"):
-        raise UsageError(f"{mountpoint} is mounted already ({entry.source})")
-    try:
-        names = os.listdir(mountpoint)
-    except FileNotFoundError as error:
-        raise UsageError(f"the mount point {mountpoint} does not exist (mkdir it first)") from error
-    except NotADirectoryError as error:
-        raise UsageError(f"the mount point {mountpoint} is not a directory") from error
-    except OSError as error:
-        raise UsageError(f"the mount point {mountpoint} cannot be used: {error.strerror}") from error
-    if names and not nonempty:
-        raise UsageError(f"the mount point {mountpoint} is not empty (a mount would hide what is in it)")
 
 
 def detach(mountpoint: Path, *, lazy: bool = False) -> None:

@@ -162,7 +162,7 @@ class Operations(pyfuse3.Operations):
 
     @_handler
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
-        return self._attributes(self._vfs.node(inode))
+        return self._attributes(await self._vfs.attributes(inode))
 
     @_handler
     async def setattr(
@@ -223,7 +223,7 @@ class Operations(pyfuse3.Operations):
     async def link(
         self, inode: InodeT, new_parent_inode: InodeT, new_name: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
-        raise FUSEError(errno.EPERM)  # no hard links: a path is the one place of its inode
+        return self._reply(await self._vfs.link(inode, new_parent_inode, new_name))
 
     # -- files --------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import contextlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from modelfs.cache.cache import Cache
 from modelfs.chunking.params import ChunkParams
@@ -55,7 +56,7 @@ def open_stack(options: MountOptions) -> Stack:
     """Open everything that ``options`` names. UsageError says what the user can mend; then nothing is left open."""
     os.umask(0o077)
     with contextlib.ExitStack() as opened:
-        store = open_store(options.store_url)
+        store = open_store(options.store_url, timeout=options.store_timeout)
         opened.callback(store.close)
         access = _access(options)
         read_only = options.read_only or options.at is not None
@@ -75,7 +76,7 @@ def open_stack(options: MountOptions) -> Stack:
             repo.begin_writing()
         cache = Cache(options.cache_dir or cache_directory(store_id), store_id, options.cache_size, repo.ids)
         opened.callback(cache.close)
-        session = None if read_only else Session.begin(journal_directory(store_id), options.branch)
+        session = None if read_only else _session(options, store_id)
         opened.pop_all()
     disk = store.local_root or journal_directory(store_id)
     return Stack(store, repo, head, cache, session, lease, repo.format.chunking, disk)
@@ -88,3 +89,10 @@ def _access(options: MountOptions) -> Access:
         trusted=frozenset(key for word in options.verify_with for key in public_keys(word)),
         seen=seen_directory,
     )
+
+
+def _session(options: MountOptions, store_id: str) -> Session:
+    """A journal that tells `modelfs journal retry` the store's URL, unless there is a password in it."""
+    url = options.store_url if urlsplit(options.store_url).password is None else ""
+    root = journal_directory(store_id)
+    return Session.begin(root, options.branch, store=url, mountpoint=str(options.mountpoint))

@@ -1,25 +1,30 @@
 """The journal of one writing mount: what changed here and is not in the store yet, in order.
 
 A log file of records, each framed as ``length (4 bytes, big-endian) | crc32 (4) | msgpack``. Reading stops at the
-first frame that is cut or damaged: what follows was never acknowledged. `append` survives the death of the daemon,
-`sync` that of the machine. A record speaks of paths, as they were when it was written:
+first frame that is cut or damaged: what was not synced may be gone or torn after a power loss. `append` survives the
+death of the daemon, `sync` that of the machine. A record speaks of paths, as they were when it was written:
 
     Begin(commit)           the changes below are on top of this commit of the branch
     Put(path, entry)        the entry at ``path`` (its name included) is this one
     Staged(path, …)         the file at ``path`` has this content, which lies in the staging directory
+    Opened(path, …)         the file at ``path`` is being written; what is there so far lies in the staging directory
     Delete(path)            the name is gone
     Move(old, new)          the entry and all below it moved; ``exchange`` swaps the two
+    Link(old, new, group)   the file at ``old`` is to be found at ``new`` as well
     Mark(n)                 what is above, and is not repeated right below, goes into the commit that is being made
     Announce(n, tree)       that commit will have this root tree: if the branch has it, everything above mark n is in it
-    Committed(commit, ...)  everything above that is not repeated below is in this commit
+    Committed(commit, …)    everything above is in this commit, but for the records that it repeats
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 import struct
+import threading
 import zlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -30,6 +35,11 @@ from modelfs import limits
 from modelfs.repository.objects import Entry
 
 _FRAME: Final = struct.Struct(">II")
+
+# Linux only, and not in the os module. Flag from <linux/falloc.h>.
+_KEEP_SIZE: Final = 1
+_fallocate = ctypes.CDLL(None).fallocate
+_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 
 
 class Begin(msgspec.Struct, frozen=True, array_like=True, tag="begin"):
@@ -61,6 +71,18 @@ class Staged(msgspec.Struct, frozen=True, array_like=True, tag="staged"):
     present: tuple[tuple[int, int], ...]
 
 
+class Opened(msgspec.Struct, frozen=True, array_like=True, tag="opened"):
+    """A file that is being written: its bytes lie in ``file`` of the staging directory, over the version that
+    ``entry`` names below ``base_limit``. ``why`` is "" but for a file that was closed and that a replay had to leave
+    out. Nothing is replayed of it: it tells people what an unfinished file was going to be."""
+
+    path: bytes
+    entry: Entry
+    file: str
+    base_limit: int
+    why: str = ""
+
+
 class Delete(msgspec.Struct, frozen=True, array_like=True, tag="delete"):
     """A removed name."""
 
@@ -73,6 +95,17 @@ class Move(msgspec.Struct, frozen=True, array_like=True, tag="move"):
     old: bytes
     new: bytes
     exchange: bool = False
+
+
+class Link(msgspec.Struct, frozen=True, array_like=True, tag="link"):
+    """One more name of a file; ``group`` is the file's link group."""
+
+    old: bytes
+    new: bytes
+    group: bytes
+
+
+Change = Put | Staged | Delete | Move | Link
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True, tag="mark"):
@@ -89,45 +122,86 @@ class Announce(msgspec.Struct, frozen=True, array_like=True, tag="announce"):
 
 
 class Committed(msgspec.Struct, frozen=True, array_like=True, tag="committed"):
-    """All records above are in the store; changes go on from this commit."""
+    """All records above are in the store, but for what ``kept`` repeats of them; changes go on from this commit.
+
+    They are repeated in the same frame, because there is no moment at which only one of both may be known.
+    """
 
     number: int
+    kept: tuple[Change | Opened, ...] = ()
 
 
-Record = Begin | Put | Staged | Delete | Move | Mark | Announce | Committed
+Record = Begin | Change | Opened | Mark | Announce | Committed
 
 
 class JournalLog:
-    """An append-only log file. Calls are short; `sync` blocks on the disk."""
+    """An append-only log file. Calls are short; `sync` blocks on the disk.
+
+    Room for records to come is reserved on the disk, so that names can still be removed when it is full.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._encoder = msgspec.msgpack.Encoder()
+        self._lock = threading.Lock()  # `append` is called from worker threads too
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._end = os.fstat(self._fd).st_size
+        self._reserved = 0
+        self._reserve()
 
     def append(self, record: Record) -> None:
-        """Write one record to the operating system. OSError (ENOSPC) when the disk does not take it."""
-        os.write(self._fd, _framed(self._encoder.encode(record)))
+        """Write one record to the operating system. OSError (ENOSPC) when the disk does not take it; then nothing of
+        it stays behind."""
+        with self._lock:
+            frame = memoryview(_framed(self._encoder.encode(record)))
+            written = 0
+            try:
+                while written < len(frame):
+                    written += os.write(self._fd, frame[written:])
+            except OSError:
+                if written:  # half a frame would hide every record behind it
+                    os.ftruncate(self._fd, self._end)
+                raise
+            self._end += written
+            if self._end > self._reserved - limits.JOURNAL_RESERVE // 2:
+                self._reserve()
+
+    def _reserve(self) -> None:
+        if _fallocate(self._fd, _KEEP_SIZE, self._end, limits.JOURNAL_RESERVE) == 0:
+            self._reserved = self._end + limits.JOURNAL_RESERVE
+        else:  # full, or a file system that cannot: asked again much later, and said by `append` when it matters
+            self._reserved = self._end + 2 * limits.JOURNAL_RESERVE
 
     def sync(self) -> None:
         """Bring what was appended to the disk; blocking."""
-        os.fdatasync(self._fd)
+        with self._lock:
+            fd = os.dup(self._fd)  # `restart` may close the file meanwhile; what it writes is synced
+        try:
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
 
     def restart(self, records: list[Record]) -> None:
-        """Replace the log by these records, atomically; blocking."""
+        """Replace the log by these records, atomically; blocking. OSError leaves the log as it was."""
         partial = self.path.with_suffix(".new")
-        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        for record in records:
-            os.write(fd, _framed(self._encoder.encode(record)))
-        os.fdatasync(fd)
-        partial.rename(self.path)
-        sync_directory(self.path.parent)
-        os.close(self._fd)
-        self._fd = fd
+        partial.unlink(missing_ok=True)
+        fresh = JournalLog(partial)
+        try:
+            for record in records:
+                fresh.append(record)
+            fresh.sync()
+            partial.rename(self.path)
+            sync_directory(self.path.parent)
+        except OSError:
+            fresh.close()
+            raise
+        with self._lock:
+            os.close(self._fd)
+            self._fd, self._end, self._reserved = fresh._fd, fresh._end, fresh._reserved
 
     def size(self) -> int:
         """Bytes in the log."""
-        return os.fstat(self._fd).st_size
+        return self._end
 
     def close(self) -> None:
         """Close the file."""
@@ -138,10 +212,21 @@ def _framed(payload: bytes) -> bytes:
     return _FRAME.pack(len(payload), zlib.crc32(payload)) + payload
 
 
-def read_log(path: Path) -> list[Record]:
-    """All intact records of a log file, in order."""
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a log file holds: whole records in order, the bytes that they take, and the bytes behind them that are no
+    record (0, but after a power loss, or while a daemon is just writing one)."""
+
+    records: list[Record]
+    whole: int
+    torn: int
+
+
+def scan_log(path: Path) -> Contents:
+    """The records of a log file up to the first that is cut or damaged."""
     decoder = msgspec.msgpack.Decoder(Record)
     records: list[Record] = []
+    whole = 0
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         while len(head := file.read(_FRAME.size)) == _FRAME.size:
@@ -157,7 +242,14 @@ def read_log(path: Path) -> list[Record]:
                 records.append(decoder.decode(payload))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 break
-    return records
+            whole += _FRAME.size + length
+        size = os.fstat(file.fileno()).st_size
+    return Contents(records, whole, max(0, size - whole))
+
+
+def read_log(path: Path) -> list[Record]:
+    """All intact records of a log file, in order."""
+    return scan_log(path).records
 
 
 def unfinished(
@@ -173,17 +265,16 @@ def unfinished(
     marks: dict[int, int] = {}
     announced: Announce | None = None
     for record in records:
-        if isinstance(record, Begin | Committed):
-            if isinstance(record, Begin):
-                begin = record
-            elif begin is not None:
-                begin = Begin(begin.branch, record.number)
-            left, marks, announced = [], {}, None
+        if isinstance(record, Begin):
+            begin, left, marks, announced = record, [], {}, None
+        elif isinstance(record, Committed):
+            begin = Begin(begin.branch, record.number) if begin is not None else None
+            left, marks, announced = [kept for kept in record.kept if not isinstance(kept, Opened)], {}, None
         elif isinstance(record, Mark):
             marks[record.number] = len(left)
         elif isinstance(record, Announce):
             announced = record
-        else:
+        elif not isinstance(record, Opened):
             left.append(record)
     if begin is not None and announced is not None and announced.number in marks:
         number = landed(begin, announced.tree)

@@ -135,7 +135,7 @@ class FileReader:
 
     async def _pread(self, place: Location, target: memoryview, offset: int) -> None:
         fd, at = place
-        await trio.to_thread.run_sync(_pread_all, fd, target, at + offset, limiter=self._source.threads)
+        await trio.to_thread.run_sync(_pread_all, fd, target, at + offset, limiter=self._source.local)
 
     def missing(self, start: int, end: int) -> list[int]:
         """Chunks of ``[start, end)`` that are neither here nor on their way."""
@@ -166,7 +166,7 @@ class FileReader:
         self._users -= 1
         if not self._users:
             with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(self._file.close, limiter=self._source.threads)
+                await trio.to_thread.run_sync(self._file.close, limiter=self._source.local)
 
 
 def _pread_all(fd: int, target: memoryview, offset: int) -> None:

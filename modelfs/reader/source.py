@@ -42,7 +42,8 @@ class ChunkSource:
     def __init__(self, repo: Repository, cache: Cache) -> None:
         self.repo = repo
         self.cache = cache
-        self.threads = trio.CapacityLimiter(limits.READ_THREADS)
+        self.threads = trio.CapacityLimiter(limits.READ_THREADS)  # may wait for the store
+        self.local = trio.CapacityLimiter(limits.LOCAL_IO_THREADS)  # never do: what is here is read while it is away
         self._in_flight: dict[ChunkId, trio.Event] = {}
         self._memory: OrderedDict[ChunkId, memoryview] = OrderedDict()
         self._memory_bytes = 0
@@ -87,9 +88,11 @@ class ChunkSource:
             await waiting.wait()
         done = self._in_flight[chunk] = trio.Event()
         try:
+            place = await trio.to_thread.run_sync(file.probe, index, limiter=self.local)
+            if place is not None:
+                return place
             result = await trio.to_thread.run_sync(self._load, file, chunk, extent.length, index, limiter=self.threads)
-            if isinstance(result, memoryview):
-                self._remember(chunk, result)
+            self._remember(chunk, result)
             return result
         except (StoreError, CorruptError) as error:
             log.error("chunk %s could not be read: %s", chunk.hex(), error)
@@ -98,10 +101,7 @@ class ChunkSource:
             del self._in_flight[chunk]
             done.set()
 
-    def _load(self, file: CacheFile | Uncached, chunk: ChunkId, length: int, index: int) -> Location | memoryview:
-        place = file.probe(index)
-        if place is not None:
-            return place
+    def _load(self, file: CacheFile | Uncached, chunk: ChunkId, length: int, index: int) -> memoryview:
         plain = memoryview(self.repo.read_chunk(chunk, length))
         self._fetches += 1
         self._fetched_bytes += length

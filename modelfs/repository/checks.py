@@ -55,6 +55,10 @@ def _check_attributes(entry: Entry) -> None:
         fits = not content
     if not fits:
         raise ValueError(f"{len(content)} bytes of content in the {kind.name} {_show(entry.name)}")
+    if len(entry.group) not in (0, limits.LINK_GROUP) or (entry.group and kind is Kind.DIRECTORY):
+        raise ValueError(f"a link group of {len(entry.group)} bytes in the {kind.name} {_show(entry.name)}")
+    if entry.linked and kind is not Kind.DIRECTORY:
+        raise ValueError(f"linked names below the {kind.name} {_show(entry.name)}")
     if entry.xattrs:
         _check_xattrs(entry)
 

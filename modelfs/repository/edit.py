@@ -129,7 +129,7 @@ class DirectoryEdit:
         plain = pack_page(page.level, page.items)
         tree = TreeId(self._pages.ids.digest(plain))
         self.written[tree] = (plain, page)
-        return PageRef(page.items[0].name, tree, page.count, page.weight)
+        return PageRef(page.items[0].name, tree, page.count, page.weight, page.linked)
 
     def _child(self, ref: PageRef, level: int, upper: bytes | None) -> Page:
         made = self.written.get(TreeId(ref.id))

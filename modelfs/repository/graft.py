@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections import defaultdict
 from collections.abc import Mapping
 
 import msgspec
 
-from modelfs.errors import UsageError
+from modelfs import limits
+from modelfs.errors import CorruptError, UsageError
 from modelfs.ids import TreeId
 from modelfs.repository.objects import EMPTY_TREE, Entry, Kind, TreeDelta
 from modelfs.repository.repository import Repository
@@ -17,17 +19,40 @@ from modelfs.repository.repository import Repository
 def graft(repo: Repository, root: Entry, puts: Mapping[bytes, Entry]) -> Entry:
     """``root`` with each entry of ``puts`` at its path, replacing what is there; missing directories are made.
 
-    A path is relative and has no empty parts; its entry's own name is ignored. UsageError when a file stands where
-    a directory is needed.
+    A path is relative and has no empty parts; its entry's own name is ignored. What is put is a copy: it is not linked
+    with what it was copied from, only names inside one directory stay linked with each other. UsageError when a file
+    stands where a directory is needed.
     """
     delta = TreeDelta()
     deltas: dict[bytes, tuple[Entry, TreeDelta]] = {b"": (root, delta)}
     for path, entry in sorted(puts.items()):
         parent, _, name = path.rpartition(b"/")
         below = _delta_of(repo, root, parent, deltas)
-        below.puts[name] = msgspec.structs.replace(entry, name=name)
+        below.puts[name] = msgspec.structs.replace(_unlinked(repo, root, path, entry), name=name, group=b"")
     tree = repo.apply(TreeId(root.content), delta)
-    return msgspec.structs.replace(root, content=tree, mtime_ns=time.time_ns())
+    return msgspec.structs.replace(repo.directory(root, tree), mtime_ns=time.time_ns())
+
+
+def _unlinked(repo: Repository, root: Entry, path: bytes, entry: Entry) -> Entry:
+    """A directory whose linked files are linked only among themselves, unless it is the one that is there already;
+    other entries as they are."""
+    there = repo.find(root, path) if entry.linked else None
+    if not entry.linked or (there is not None and there.content == entry.content):
+        return entry
+    groups: dict[bytes, bytes] = defaultdict(lambda: os.urandom(limits.LINK_GROUP))
+    return repo.directory(entry, repo.apply(TreeId(entry.content), _regrouped(repo, entry, groups)))
+
+
+def _regrouped(repo: Repository, directory: Entry, groups: Mapping[bytes, bytes], depth: int = 0) -> TreeDelta:
+    if depth > limits.TREE_DEPTH_MAX:
+        raise CorruptError(f"directories nested deeper than {limits.TREE_DEPTH_MAX} in the store")
+    delta = TreeDelta()
+    for entry in repo.linked_entries(TreeId(directory.content)):
+        if entry.kind is Kind.DIRECTORY:
+            delta.subdirs[entry.name] = (entry, _regrouped(repo, entry, groups, depth + 1))
+        else:
+            delta.puts[entry.name] = msgspec.structs.replace(entry, group=groups[entry.group])
+    return delta
 
 
 def _delta_of(repo: Repository, root: Entry, path: bytes, deltas: dict[bytes, tuple[Entry, TreeDelta]]) -> TreeDelta:

@@ -25,6 +25,11 @@ class Manifests:
         """The manifest, or CorruptError / NotFoundError naming it."""
         return self._meta.load(_WHAT, manifest_id, unpack_manifest)
 
+    def recall(self, manifest_id: ManifestId) -> Manifest | None:
+        """The manifest if it is in memory."""
+        found = self._meta.recall(_WHAT, manifest_id)
+        return found if isinstance(found, Manifest) else None
+
     def write(self, manifest: Manifest) -> ManifestId:
         """Store a manifest whose chunks and tensor table are in the store already."""
         plain = pack_manifest(manifest)

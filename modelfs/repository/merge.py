@@ -5,6 +5,7 @@ directory that meets something that is not one is merged as if that were an empt
 remain; so what they changed under a path that we did not change is not lost with the directory around it, and
 neither is what we changed. (A file of ours does replace a directory of theirs: one path cannot hold both.)
 Attributes of a directory are merged one by one by the same rule. Only parts that both sides changed are read.
+Files with several names are brought into line first (`linkmerge`).
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import msgspec
 from modelfs import limits
 from modelfs.errors import CorruptError
 from modelfs.ids import TreeId
+from modelfs.repository.linkmerge import align
 from modelfs.repository.objects import EMPTY_TREE, Entry, Kind, TreeDelta
 from modelfs.repository.trees import Trees
 
@@ -26,8 +28,9 @@ class Merge:
 
     def roots(self, base: Entry, ours: Entry, theirs: Entry) -> Entry:
         """The merged root of a commit."""
+        base, ours, theirs = align(self._trees, base, ours, theirs)
         tree = self.trees(TreeId(base.content), TreeId(ours.content), TreeId(theirs.content))
-        return _attributes(base, ours, theirs, tree)
+        return self._attributes(base, ours, theirs, tree)
 
     def trees(self, base: TreeId, ours: TreeId, theirs: TreeId, depth: int = 0) -> TreeId:
         """The merged directory; its pages are in the store on return."""
@@ -55,34 +58,32 @@ class Merge:
             return o  # no directory is left to look into: ours
         inside = self.trees(_tree(b) or EMPTY_TREE, _tree(o) or EMPTY_TREE, _tree(t) or EMPTY_TREE, depth)
         if o is None:  # we removed the directory; what they put into it meanwhile keeps it
-            return _with(t, inside) if inside != EMPTY_TREE else None
+            return self._with(t, inside) if inside != EMPTY_TREE else None
         if _tree(t) is not None:
-            return _attributes(b if _tree(b) is not None else None, o, t, inside)
+            return self._attributes(b if _tree(b) is not None else None, o, t, inside)
         # They removed or replaced the directory; what we changed in it, or that we made it, keeps it.
-        return _with(o, inside) if inside != EMPTY_TREE or _tree(b) is None else t
+        return self._with(o, inside) if inside != EMPTY_TREE or _tree(b) is None else t
+
+    def _with(self, entry: Entry | None, tree: TreeId) -> Entry:
+        assert entry is not None
+        return self._trees.directory(entry, tree)
+
+    def _attributes(self, base: Entry | None, ours: Entry, theirs: Entry | None, tree: TreeId) -> Entry:
+        """Our directory entry, with the attributes that only they changed."""
+        if base is None or theirs is None:
+            return self._with(ours, tree)
+        made = self._with(theirs if theirs.content == tree else ours, tree)
+        return msgspec.structs.replace(
+            made,
+            mode=theirs.mode if ours.mode == base.mode else ours.mode,
+            uid=theirs.uid if ours.uid == base.uid else ours.uid,
+            gid=theirs.gid if ours.gid == base.gid else ours.gid,
+            mtime_ns=theirs.mtime_ns if ours.mtime_ns == base.mtime_ns else ours.mtime_ns,
+            size=theirs.size if ours.size == base.size else ours.size,
+            xattrs=theirs.xattrs if ours.xattrs == base.xattrs else ours.xattrs,
+        )
 
 
 def _tree(entry: Entry | None) -> TreeId | None:
     """Tree of a directory; None for everything else."""
     return TreeId(entry.content) if entry is not None and entry.kind is Kind.DIRECTORY else None
-
-
-def _with(entry: Entry | None, tree: TreeId) -> Entry:
-    assert entry is not None
-    return msgspec.structs.replace(entry, content=tree)
-
-
-def _attributes(base: Entry | None, ours: Entry, theirs: Entry | None, tree: TreeId) -> Entry:
-    """Our directory entry, with the attributes that only they changed."""
-    if base is None or theirs is None:
-        return _with(ours, tree)
-    return msgspec.structs.replace(
-        ours,
-        mode=theirs.mode if ours.mode == base.mode else ours.mode,
-        uid=theirs.uid if ours.uid == base.uid else ours.uid,
-        gid=theirs.gid if ours.gid == base.gid else ours.gid,
-        mtime_ns=theirs.mtime_ns if ours.mtime_ns == base.mtime_ns else ours.mtime_ns,
-        size=theirs.size if ours.size == base.size else ours.size,
-        xattrs=theirs.xattrs if ours.xattrs == base.xattrs else ours.xattrs,
-        content=tree,
-    )

@@ -75,6 +75,12 @@ class MetaObjects:
         self.remember(what, object_id, decoded, len(plain))
         return decoded
 
+    def recall(self, what: str, object_id: bytes) -> object | None:
+        """The decoded object if it is in memory, without asking the store."""
+        with self._lock:
+            found = self._decoded.get((what, object_id))
+        return None if found is None else found[0]
+
     def fetch(self, what: str, object_id: bytes) -> bytes:
         """The verified msgpack bytes of an object. NotFoundError; ValueError when they are damaged."""
         key = meta_key(object_id)

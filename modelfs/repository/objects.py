@@ -86,6 +86,10 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
     ``content`` by kind: FILE the manifest id, INLINE the bytes, DIRECTORY the tree id, SYMLINK the target,
     CHAR and BLOCK the device number in 8 bytes big-endian, else b"". ``xattrs`` are sorted by name.
+
+    ``group``: 16 random bytes when the file may have several names (hard links): all entries of a group are equal but
+    for the name, so each can be read without the others. ``linked`` of a directory: how many entries in it and below
+    it have a group, so that they can be found without reading the rest of the tree.
     """
 
     name: Annotated[bytes, Meta(max_length=limits.NAME_MAX)]
@@ -97,6 +101,8 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     size: _Size
     content: Annotated[bytes, Meta(max_length=limits.INLINE_MAX)]
     xattrs: Annotated[tuple[_Xattr, ...], Meta(max_length=limits.XATTR_TOTAL_MAX)] = ()
+    group: Annotated[bytes, Meta(max_length=limits.LINK_GROUP)] = b""
+    linked: _Size = 0
 
 
 class Commit(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -136,12 +142,14 @@ class Tag(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=Tr
 
 
 class PageRef(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
-    """A page of a large directory as its index page lists it: first name, id, entries below and their weight."""
+    """A page of a large directory as its index page lists it: first name, id, entries below, their weight, and how
+    many of them, or below them, have a group."""
 
     name: Annotated[bytes, Meta(min_length=1, max_length=limits.NAME_MAX)]
     id: Annotated[bytes, Meta(min_length=32, max_length=32)]
     count: _Positive
     weight: _Positive
+    linked: _Size = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,21 +52,23 @@ class Paging:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A decoded page. ``count`` entries are in or below it, of ``weight`` bytes."""
+    """A decoded page. ``count`` entries are in or below it, of ``weight`` bytes; ``linked`` of them, or in directories
+    below them, have a link group."""
 
     level: int
     items: tuple[Item, ...]
     count: int
     weight: int
+    linked: int
 
 
-EMPTY_LEAF: Final = Page(0, (), 0, 0)
+EMPTY_LEAF: Final = Page(0, (), 0, 0, 0)
 
 
 def page_of(level: int, items: Iterable[Item]) -> Page:
     """A page with its sums."""
     items = tuple(items)
-    return Page(level, items, sum(map(count_of, items)), sum(map(weight_of, items)))
+    return Page(level, items, sum(map(count_of, items)), sum(map(weight_of, items)), sum(map(linked_of, items)))
 
 
 def count_of(item: Item) -> int:
@@ -74,12 +76,17 @@ def count_of(item: Item) -> int:
     return item.count if isinstance(item, PageRef) else 1
 
 
+def linked_of(item: Item) -> int:
+    """Entries with a link group that the item is or that are below it."""
+    return item.linked if isinstance(item, PageRef) or not item.group else 1
+
+
 def weight_of(item: Item) -> int:
     """An upper bound of the encoded size of the entries that the item stands for, cheap to compute and exact to
-    describe: 64 + name + content + 16 for each extended attribute with its name and value."""
+    describe: 64 + name + content + group + 16 for each extended attribute with its name and value."""
     if isinstance(item, PageRef):
         return item.weight
-    weight = 64 + len(item.name) + len(item.content)
+    weight = 64 + len(item.name) + len(item.content) + len(item.group)
     for name, value in item.xattrs:
         weight += 16 + len(name) + len(value)
     return weight
@@ -102,7 +109,7 @@ class Pages:
         page = self._load(TreeId(ref.id))
         if (
             page.level != level
-            or (page.count, page.weight) != (ref.count, ref.weight)
+            or (page.count, page.weight, page.linked) != (ref.count, ref.weight, ref.linked)
             or page.items[0].name != ref.name
             or (upper is not None and page.items[-1].name >= upper)
         ):
@@ -115,6 +122,18 @@ class Pages:
             if isinstance(item, PageRef):
                 following = page.items[i + 1].name if i + 1 < len(page.items) else upper
                 yield from self.entries(self.child(item, page.level - 1, following), following)
+            else:
+                yield item
+
+    def linked(self, page: Page, upper: bytes | None = None) -> Iterator[Entry]:
+        """The entries in and below a page that have a link group, and the directories with such entries below them.
+        Pages without any are not read."""
+        for i, item in enumerate(page.items):
+            if not linked_of(item):
+                continue
+            if isinstance(item, PageRef):
+                following = page.items[i + 1].name if i + 1 < len(page.items) else upper
+                yield from self.linked(self.child(item, page.level - 1, following), following)
             else:
                 yield item
 

@@ -172,6 +172,14 @@ class Repository:
         """Chunks of a manifest that a branch head reaches: in the store, unless seen damaged or missing here."""
         self._chunks.vouch(chunks)
 
+    def recall_manifest(self, manifest_id: ManifestId) -> Manifest | None:
+        """A manifest that is in memory; asks nobody, and may be called where nothing may block."""
+        return self._manifests.recall(manifest_id)
+
+    def recalls(self, tree: TreeId) -> bool:
+        """True when a directory was looked at and is still in memory, so that `lookup` and `list` need not wait."""
+        return self._trees.recall(tree)
+
     def read_manifest(self, manifest: ManifestId) -> Manifest:
         """A manifest, verified."""
         return self._manifests.read(manifest)
@@ -214,6 +222,14 @@ class Repository:
         """The page that an index page refers to."""
         return self._trees.page_below(ref, level, upper)
 
+    def linked_entries(self, tree: TreeId) -> Iterator[Entry]:
+        """Entries of one directory that have a link group, and subdirectories with such entries below them."""
+        return self._trees.linked_entries(tree)
+
+    def directory(self, entry: Entry, tree: TreeId) -> Entry:
+        """The directory ``entry`` with another content."""
+        return self._trees.directory(entry, tree)
+
     def diff(self, before: TreeId, after: TreeId) -> Iterator[Difference]:
         """(name, entry before, entry after) for what differs between two directories, not below them."""
         return self._trees.diff(before, after)
@@ -226,9 +242,10 @@ class Repository:
         """Our changes since ``base`` laid over ``theirs``."""
         return self._merge.trees(base, ours, theirs)
 
-    def walk(self, tree: TreeId, path: bytes = b"") -> Iterator[tuple[bytes, Entry]]:
-        """Every path below a directory with its entry, depth first, a directory before what is in it."""
-        return self._trees.walk(tree, path)
+    def walk(self, tree: TreeId, path: bytes = b"", *, linked: bool = False) -> Iterator[tuple[bytes, Entry]]:
+        """Every path below a directory with its entry, depth first, a directory before what is in it. ``linked``: only
+        entries with a link group, and the directories on the way to them."""
+        return self._trees.walk(tree, path, linked=linked)
 
     def find(self, root: Entry, path: bytes) -> Entry | None:
         """The entry at a path below ``root``."""

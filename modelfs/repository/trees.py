@@ -18,7 +18,7 @@ from modelfs.ids import TreeId
 from modelfs.repository.diff import diff_pages
 from modelfs.repository.edit import DirectoryEdit
 from modelfs.repository.meta import MetaObjects
-from modelfs.repository.objects import Entry, Kind, PageRef, TreeDelta
+from modelfs.repository.objects import EMPTY_TREE, Entry, Kind, PageRef, TreeDelta
 from modelfs.repository.pages import WHAT, Page, Pages, Paging, name_of
 
 Difference = tuple[bytes, Entry | None, Entry | None]  # name, before, after
@@ -49,6 +49,10 @@ class Trees:
             return entry
         return None
 
+    def recall(self, tree: TreeId) -> bool:
+        """True when the root page of a directory is in memory; of most directories that is all."""
+        return tree == EMPTY_TREE or self._meta.recall(WHAT, tree) is not None
+
     def entries(self, tree: TreeId) -> Iterator[Entry]:
         """All entries of one directory, sorted by name."""
         return self._pages.entries(self._pages.root(tree))
@@ -61,6 +65,20 @@ class Trees:
         """The page of ``level`` that an index page refers to; ``upper``: the first name behind it."""
         return self._pages.child(ref, level, upper)
 
+    def linked(self, tree: TreeId) -> int:
+        """How many entries in the directory and below it have a link group."""
+        return self._pages.root(tree).linked
+
+    def linked_entries(self, tree: TreeId) -> Iterator[Entry]:
+        """The entries of one directory that have a link group, and its subdirectories with such entries below them."""
+        return self._pages.linked(self._pages.root(tree))
+
+    def directory(self, entry: Entry, tree: TreeId) -> Entry:
+        """The directory ``entry`` with another content."""
+        return (
+            entry if entry.content == tree else msgspec.structs.replace(entry, content=tree, linked=self.linked(tree))
+        )
+
     def diff(self, before: TreeId, after: TreeId) -> Iterator[Difference]:
         """What differs between two directories (not below), sorted by name. Pages that both have are not read."""
         if before == after:
@@ -70,32 +88,36 @@ class Trees:
     def apply(self, tree: TreeId, delta: TreeDelta) -> TreeId:
         """Id of ``tree`` with the changes made to it and below it. All its pages are in the store on return."""
         fresh = _Fresh(self._meta)
-        result = self._apply(tree, delta, fresh, 0)
+        result, _ = self._apply(tree, delta, fresh, 0, 0)
         fresh.flush()
         return result
 
-    def _apply(self, tree: TreeId, delta: TreeDelta, fresh: _Fresh, depth: int) -> TreeId:
+    def _apply(self, tree: TreeId, delta: TreeDelta, fresh: _Fresh, linked: int, depth: int) -> tuple[TreeId, int]:
+        """The changed directory and its number of linked names, which is ``linked`` when nothing changes."""
         if depth > limits.TREE_DEPTH_MAX:
             raise UsageError(f"directories nested deeper than {limits.TREE_DEPTH_MAX}")
         changes: dict[bytes, Entry | None] = dict.fromkeys(delta.deletes)
         changes.update(delta.puts)
         for name, (entry, below) in delta.subdirs.items():
-            content = self._apply(TreeId(entry.content), below, fresh, depth + 1)
-            changes[name] = msgspec.structs.replace(entry, content=content)
+            content, names = self._apply(TreeId(entry.content), below, fresh, entry.linked, depth + 1)
+            changes[name] = msgspec.structs.replace(entry, content=content, linked=names)
         for name, change in changes.items():
             if change is not None and change.name != name:
                 raise UsageError(f"the entry {change.name!r} under the name {name!r}")
         if not changes:
-            return tree
+            return tree, linked
         edit = DirectoryEdit(self._pages, self._paging)
         result = edit.run(tree, changes)
         fresh.add(edit.written)
-        return result
+        made = edit.written.get(result)
+        return result, made[1].linked if made is not None else self.linked(result)
 
-    def walk(self, tree: TreeId, path: bytes = b"") -> Iterator[tuple[bytes, Entry]]:
-        """Every path below a directory with its entry, a directory before what is in it, each level sorted."""
+    def walk(self, tree: TreeId, path: bytes = b"", *, linked: bool = False) -> Iterator[tuple[bytes, Entry]]:
+        """Every path below a directory with its entry, a directory before what is in it, each level sorted.
+        ``linked``: only entries with a link group, and the directories on the way to them."""
+        entries_of = self.linked_entries if linked else self.entries
         prefix = path + b"/" if path else b""
-        levels = [(prefix, self.entries(tree))]
+        levels = [(prefix, entries_of(tree))]
         while levels:
             prefix, entries = levels[-1]
             entry = next(entries, None)
@@ -106,7 +128,7 @@ class Trees:
             if entry.kind is Kind.DIRECTORY:
                 if len(levels) > limits.TREE_DEPTH_MAX:
                     raise CorruptError(f"directories nested deeper than {limits.TREE_DEPTH_MAX} in the store")
-                levels.append((prefix + entry.name + b"/", self.entries(TreeId(entry.content))))
+                levels.append((prefix + entry.name + b"/", entries_of(TreeId(entry.content))))
 
     def find(self, root: Entry, path: bytes) -> Entry | None:
         """The entry at a path below ``root``; empty parts of the path are passed over. Symlinks are not followed."""

@@ -181,7 +181,7 @@ class FsspecStore:
                     self._idle.put(fs)
 
 
-def open_fsspec(url: str) -> FsspecStore:
+def open_fsspec(url: str, timeout: float = limits.STORE_REQUEST_TIMEOUT) -> FsspecStore:
     """The store at an fsspec URL; ExtraMissingError when its library is not installed."""
     parts = urlsplit(url)
     scheme = parts.scheme
@@ -198,7 +198,7 @@ def open_fsspec(url: str) -> FsspecStore:
     if scheme in ("sftp", "ssh"):
         from modelfs.store.sftp import SftpNaming, connect
 
-        return FsspecStore(shown, parts.path, lambda: connect(parts), scheme, SftpNaming())
+        return FsspecStore(shown, parts.path, lambda: connect(parts, timeout), scheme, SftpNaming())
     arguments: dict[str, Any] = kind._get_kwargs_from_urls(url)
     root = str(kind._strip_protocol(url))
     return FsspecStore(shown, root, lambda: kind(**arguments, skip_instance_cache=True), scheme)

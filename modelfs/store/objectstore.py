@@ -55,16 +55,18 @@ _PASSING: Final = frozenset({408, 409, 425, 429})
 
 
 class ObjectStoreBackend:
-    """The objects below a prefix of a bucket."""
+    """The objects below a prefix of a bucket. ``timeout``: seconds that one request may take."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, timeout: float = limits.STORE_REQUEST_TIMEOUT) -> None:
         parts = urlsplit(url)
         options = _options(parts.query)
         self.url = f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
         writable = parts.scheme not in ("http", "https")
         self.properties = StoreProperties(parts.scheme, writable=writable, exclusive_put=writable, local=False)
         try:
-            self._store = _connect(parts.scheme, self.url, parts.netloc, parts.path.strip("/") or None, options)
+            self._store = _connect(
+                parts.scheme, self.url, parts.netloc, parts.path.strip("/") or None, options, timeout
+            )
         except (oe.BaseError, ValueError) as error:
             raise UsageError(f"{self.url}: {_first_line(error)}") from error
 
@@ -155,17 +157,19 @@ def _options(query: str) -> dict[str, str]:
     return options
 
 
-def _connect(scheme: str, url: str, netloc: str, prefix: str | None, options: dict[str, str]) -> ObjectStore:
+def _connect(
+    scheme: str, url: str, netloc: str, prefix: str | None, options: dict[str, str], timeout: float
+) -> ObjectStore:
     endpoint = options.get("endpoint") or _endpoint_from_environment(scheme)
     client: ClientConfig = {
-        "connect_timeout": timedelta(seconds=limits.STORE_CONNECT_TIMEOUT),
-        "timeout": timedelta(seconds=limits.STORE_REQUEST_TIMEOUT),
+        "connect_timeout": timedelta(seconds=min(timeout, limits.STORE_CONNECT_TIMEOUT)),
+        "timeout": timedelta(seconds=timeout),
         "pool_max_idle_per_host": str(limits.STORE_CONCURRENCY),
         "user_agent": "modelfs",
     }
     if endpoint.startswith("http://") or scheme == "http":
         client["allow_http"] = True
-    retry: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=limits.STORE_REQUEST_TIMEOUT)}
+    retry: RetryConfig = {"max_retries": 0, "retry_timeout": timedelta(seconds=timeout)}
     if scheme in ("http", "https"):
         return HTTPStore.from_url(url, client_options=client, retry_config=retry)
     anonymous = "anonymous" in options

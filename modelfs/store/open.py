@@ -16,22 +16,21 @@ from modelfs.errors import ModelfsError, PermissionDeniedError, StoreError, Unre
 from modelfs.store.base import Store
 from modelfs.store.local import LocalStore
 from modelfs.store.memory import MemoryStore
-from modelfs.store.retry import RetryStore
-
-_FIRST_QUESTION = "format.json"  # the object that every store has
+from modelfs.store.retry import SMALL_OBJECT, RetryStore
 
 
-def open_store(url: str, *, create: bool = False) -> RetryStore:
-    """The store at ``url``, reachable. ``create`` makes the directory of a local one.
+def open_store(url: str, *, create: bool = False, timeout: float = limits.STORE_RETRY_BUDGET) -> RetryStore:
+    """The store at ``url``, reachable. ``create`` makes the directory of a local one. ``timeout``: seconds that one
+    operation is tried, and the longest that one request of it may take.
 
     UsageError (UnreachableError, ExtraMissingError among them) says in one line what is wrong with the argument.
     """
     if not url:
         raise UsageError("the store's URL is empty")
-    store = RetryStore(_backend(url, create=create))
-    if not store.properties.local:
-        _contact(store)
-    return store
+    backend = _backend(url, create=create, timeout=min(timeout, limits.STORE_REQUEST_TIMEOUT))
+    if not backend.properties.local:
+        _contact(RetryStore(backend, attempts=limits.STORE_ATTEMPTS))
+    return RetryStore(backend, budget=timeout)
 
 
 def redact_url(url: str) -> str:
@@ -44,7 +43,7 @@ def redact_url(url: str) -> str:
     return urlunsplit((parts.scheme, f"{user}@{host}" if user else host, parts.path, "", ""))
 
 
-def _backend(url: str, *, create: bool) -> Store:
+def _backend(url: str, *, create: bool, timeout: float) -> Store:
     scheme, separator, rest = url.partition("://")
     if not separator:
         return LocalStore(Path(url).expanduser().absolute(), create=create)
@@ -61,10 +60,10 @@ def _backend(url: str, *, create: bool) -> Store:
     if scheme in objectstore.SCHEMES:
         if not urlsplit(url).netloc:
             raise UsageError(f"{redact_url(url)}: no bucket or host in the URL")
-        return objectstore.ObjectStoreBackend(url)
+        return objectstore.ObjectStoreBackend(url, timeout)
     from modelfs.store.fsspecstore import open_fsspec
 
-    return open_fsspec(url)
+    return open_fsspec(url, timeout)
 
 
 def _contact(store: RetryStore) -> None:
@@ -73,7 +72,7 @@ def _contact(store: RetryStore) -> None:
 
     def ask() -> None:
         try:
-            store.size(_FIRST_QUESTION)
+            store.size(SMALL_OBJECT)
         except Exception as error:  # noqa: BLE001  # handed over to the caller's thread, which judges it
             failure.append(error)
 

@@ -1,37 +1,47 @@
 """The wrapper that every store gets: retries with jittered backoff, bounded concurrency, counters.
 
-Only TransientError is tried again, at most ``STORE_ATTEMPTS`` times and ``STORE_RETRY_BUDGET`` seconds in all; then
-it surfaces. An exclusive creation whose acknowledgement was lost looks like a lost race at the second attempt, so
-the object that is there is compared with ours before AlreadyExistsError is believed. Closing wakes whoever waits.
+Only TransientError is tried again, for ``STORE_RETRY_BUDGET`` seconds in all; then it surfaces. While the store is
+known to be away (`breaker`) nothing is tried. An exclusive creation whose acknowledgement was lost looks like a lost
+race at the second attempt, so the object that is there is compared with ours before AlreadyExistsError is believed.
+Closing wakes whoever waits.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import tenacity
 
 from modelfs import limits
-from modelfs.errors import AlreadyExistsError, StoreError, TransientError
+from modelfs.errors import AlreadyExistsError, AwayError, StoreError, TransientError
 from modelfs.store.base import Buffer, ObjectInfo, Store, StoreProperties, StoreStatistics, check_key
+from modelfs.store.breaker import Breaker
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+SMALL_OBJECT: Final = "format.json"  # the object that every store has: asked for to learn whether anybody is there
+
+
+def _worth_a_retry(error: BaseException) -> bool:
+    return isinstance(error, TransientError) and not isinstance(error, AwayError)
+
 
 class RetryStore:
-    """Wraps ``inner``. ``attempts``, ``first`` and ``budget`` (seconds) are for tests; the defaults are in `limits`."""
+    """Wraps ``inner``. ``budget``: seconds for one operation with all its attempts, at most ``attempts`` (default: by
+    whether the store is local); ``first``: upper bound of the first pause between them."""
 
     def __init__(
         self,
         inner: Store,
         *,
-        attempts: int = limits.STORE_ATTEMPTS,
+        attempts: int | None = None,
         first: float = limits.STORE_BACKOFF_FIRST,
         budget: float = limits.STORE_RETRY_BUDGET,
     ) -> None:
@@ -39,9 +49,12 @@ class RetryStore:
         self._slots = threading.BoundedSemaphore(limits.STORE_CONCURRENCY)
         self._closed = threading.Event()
         self._lock = threading.Lock()
+        self._breaker = Breaker(inner.url, lambda: inner.size(SMALL_OBJECT), budget)
+        if attempts is None:
+            attempts = limits.STORE_ATTEMPTS if inner.properties.local else limits.STORE_ATTEMPTS_REMOTE
         self._gets = self._puts = self._in = self._out = self._retries = self._errors = 0
         self._policy = tenacity.Retrying(
-            retry=tenacity.retry_if_exception_type(TransientError),
+            retry=tenacity.retry_if_exception(_worth_a_retry),
             stop=tenacity.stop_any(
                 tenacity.stop_after_attempt(attempts),
                 tenacity.stop_after_delay(budget),
@@ -109,6 +122,7 @@ class RetryStore:
 
     def close(self) -> None:
         self._closed.set()
+        self._breaker.close()
         self._inner.close()
 
     def statistics(self) -> StoreStatistics:
@@ -117,17 +131,36 @@ class RetryStore:
             return StoreStatistics(self._gets, self._puts, self._in, self._out, self._retries, self._errors)
 
     def _run(self, key: str, action: Callable[[], T]) -> T:
+        began = time.monotonic()
+
         def attempt() -> T:
+            self._breaker.check(key)
             with self._slots:
-                return action()
+                self._breaker.check(key)  # it may have been a long wait
+                try:
+                    result = action()
+                except TransientError:
+                    raise
+                except StoreError:
+                    self._breaker.answered()
+                    raise
+                self._breaker.answered()
+                return result
 
         try:
             return self._policy.copy()(attempt)
-        except StoreError as error:
-            if isinstance(error, TransientError):
-                self._count(errors=1)
-                log.warning("gave up on %s: %s", key or "a listing", error)
+        except AwayError:
+            self._count(errors=1)
             raise
+        except TransientError as error:
+            self._count(errors=1)
+            log.warning("gave up on %s: %s", key or "a listing", error)
+            self._breaker.gave_up(began, error)
+            raise
+
+    def away(self) -> bool:
+        """True while the store is known not to answer."""
+        return self._breaker.away()
 
     def _note_retry(self, state: tenacity.RetryCallState) -> None:
         self._count(retries=1)

@@ -33,7 +33,7 @@ class _CheckedSftp(SFTPFileSystem):  # type: ignore[misc]  # fsspec has no types
     def _connect(self) -> None:
         self.client = paramiko.SSHClient()
         self.client.load_system_host_keys()
-        known_hosts = self.ssh_kwargs.pop("known_hosts")
+        known_hosts, timeout = self.ssh_kwargs.pop("known_hosts"), self.ssh_kwargs.pop("timeout")
         for path in (Path("/etc/ssh/ssh_known_hosts"), *known_hosts):
             if path.is_file():
                 self.client.load_system_host_keys(str(path))
@@ -41,15 +41,16 @@ class _CheckedSftp(SFTPFileSystem):  # type: ignore[misc]  # fsspec has no types
         self.client.connect(
             self.host,
             **self.ssh_kwargs,
-            timeout=limits.STORE_CONNECT_TIMEOUT,
-            banner_timeout=limits.STORE_CONNECT_TIMEOUT,
-            auth_timeout=limits.STORE_CONNECT_TIMEOUT,
+            timeout=min(timeout, limits.STORE_CONNECT_TIMEOUT),
+            banner_timeout=min(timeout, limits.STORE_CONNECT_TIMEOUT),
+            auth_timeout=min(timeout, limits.STORE_CONNECT_TIMEOUT),
+            channel_timeout=min(timeout, limits.STORE_CONNECT_TIMEOUT),
         )
         transport = self.client.get_transport()
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         transport.set_keepalive(limits.SSH_KEEPALIVE)
         self.ftp = self.client.open_sftp()
-        self.ftp.get_channel().settimeout(limits.STORE_REQUEST_TIMEOUT)
+        self.ftp.get_channel().settimeout(timeout)
 
 
 def _arguments(parts: SplitResult) -> dict[str, Any]:
@@ -70,12 +71,13 @@ def _arguments(parts: SplitResult) -> dict[str, Any]:
     return arguments
 
 
-def connect(parts: SplitResult) -> AbstractFileSystem:
-    """A connected file system for the host, user and port of a URL. UsageError for what the user has to mend."""
+def connect(parts: SplitResult, timeout: float) -> AbstractFileSystem:
+    """A connected file system for the host, user and port of a URL, which waits ``timeout`` seconds for an answer.
+    UsageError for what the user has to mend."""
     if parts.password:
         raise UsageError(f"{parts.scheme}://{parts.hostname}: no password in a URL; use a key or an SSH agent")
     try:
-        return _CheckedSftp(**_arguments(parts))
+        return _CheckedSftp(**_arguments(parts), timeout=timeout)
     except paramiko.BadHostKeyException as error:
         raise UsageError(f"the host key of {parts.hostname} is not the one in known_hosts") from error
     except (paramiko.AuthenticationException, paramiko.PasswordRequiredException) as error:

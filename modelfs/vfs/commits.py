@@ -12,7 +12,6 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-import msgspec
 import trio
 
 from modelfs import limits
@@ -51,7 +50,8 @@ class Committer:
     ) -> None:
         self.head = head
         self.observer: CommitObserver | None = None
-        self.last_error = ""
+        self.last_error = ""  # of a file or commit that did not reach the store
+        self.follow_error = ""  # of the last question for newer commits
         self._ended = ""  # says so when the branch was deleted
         self._repo = repo
         self._branch = branch
@@ -76,6 +76,8 @@ class Committer:
                     await self._commit()
 
     async def _commit(self) -> None:
+        if self._names.links.any() and not self._names.links.complete():
+            await self._names.links.load()  # a linked file is committed under all of its names
         change = self._names.change
         snap = self._names.snapshot()
         if snap is not None:
@@ -99,7 +101,7 @@ class Committer:
         assert snap.root is not None
         base = self.head.commit.root
         tree = self._repo.apply(TreeId(base.content), snap.delta)
-        root = msgspec.structs.replace(snap.root, content=tree)
+        root = self._repo.directory(snap.root, tree)
         if root == base:
             return self.head
         if self.observer is not None:
@@ -138,16 +140,21 @@ class Committer:
 
     async def run_commits(self) -> None:
         """Commit namespace changes that nobody waits for, until cancelled."""
+        said = ""
         while True:
             await self._wake.wait()
             self._wake = trio.Event()
             await trio.sleep(limits.COMMIT_DELAY)
             try:
                 await self.publish()
-            except ModelfsError as error:
-                log.error("commit failed, will be tried again: %s", error)
+            except (ModelfsError, OSError) as error:
+                if str(error) != said:
+                    log.error("commit failed, will be tried again: %s", error)
+                said = str(error)
                 await trio.sleep(limits.COMMIT_RETRY)
                 self._wake.set()
+            else:
+                said = ""
 
     async def run_informed(self) -> None:
         """Keep up with what collections condemn, until cancelled: a mount that was idle need not ask for all again."""
@@ -164,8 +171,8 @@ class Committer:
             await trio.sleep(interval)
             try:
                 await self.refresh()
-                self.last_error = self._ended
+                self.follow_error = self._ended
             except ModelfsError as error:
-                if not self.last_error:
+                if not self.follow_error:
                     log.warning("cannot ask the store for newer commits: %s", error)
-                self.last_error = str(error)
+                self.follow_error = str(error)

@@ -11,7 +11,7 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,8 @@ from modelfs.reader.prefetch import Readahead
 from modelfs.reader.source import ChunkSource
 from modelfs.repository.objects import Entry, Kind, Manifest
 from modelfs.store.base import Buffer
+from modelfs.vfs.ledger import Acknowledged, Ledger, acknowledge
+from modelfs.vfs.localwrites import LocalWrites, sealed
 from modelfs.vfs.nodes import Changes, FileNode, path_of
 from modelfs.writer.bases import BASE_ATTRIBUTE, Origin, resolve_named
 from modelfs.writer.staging import ReadBase, StagedFile
@@ -45,23 +47,23 @@ class Files:
         nursery: trio.Nursery,
         on_finished: Callable[[FileNode], None],
         newest: Callable[[], Entry],
-        must_keep: Callable[[Path], bool] = lambda path: False,
+        ledger: Ledger,
         *,
         write_back: bool = False,
     ) -> None:
         """``on_finished`` is called in the instant in which a node has a new finished version; ``newest`` gives the
-        root of the newest known commit; ``must_keep`` says which local files of staged changes the journal still
-        speaks of; ``write_back``: what is written goes to this machine's disk at once, and is cut and sent only when it
-        is finished, which leaves the processor to who writes."""
+        root of the newest known commit; ``write_back``: what is written goes to this machine's disk at once, and is cut
+        and sent only when it is finished, which leaves the processor to who writes."""
         self._on_finished = on_finished
         self._newest = newest
-        self._must_keep = must_keep
+        self._ledger = ledger
         self._write_back = write_back
         self._source = source
         self._uploader = uploader
         self._stage_dir = stage_dir
         self._nursery = nursery
         self._io = trio.CapacityLimiter(limits.LOCAL_IO_THREADS)
+        self._local = LocalWrites(stage_dir, source.cache, self._io, through=write_back)
         self._opening: dict[int, trio.Lock] = {}
         self._finishing: dict[int, trio.Lock] = {}
         self._prefetches = 0
@@ -86,11 +88,12 @@ class Files:
                 self._opening.pop(node.ino, None)
 
     async def _open_reader(self, manifest_id: ManifestId, manifest: Manifest | None = None) -> FileReader:
-        def work() -> FileReader:
-            found = manifest if manifest is not None else self._source.repo.read_manifest(manifest_id)
-            return FileReader(self._source, found, self._source.open_file(manifest_id, found))
-
-        return await trio.to_thread.run_sync(work, limiter=self._source.threads)
+        repo = self._source.repo
+        found = manifest or repo.recall_manifest(manifest_id)
+        if found is None:
+            found = await trio.to_thread.run_sync(repo.read_manifest, manifest_id, limiter=self._source.threads)
+        file = await trio.to_thread.run_sync(self._source.open_file, manifest_id, found, limiter=self._source.local)
+        return FileReader(self._source, found, file)
 
     def read_now(self, node: FileNode, readahead: Readahead, offset: int, length: int) -> memoryview | None:
         """The range without waiting, or None. The view is valid until the next call."""
@@ -155,6 +158,8 @@ class Files:
         They take writes when this returns, until the caller awaits something.
         """
         await self._unsealed(node)
+        if discard and node.state is not None and self._ledger.guards(node, 0, node.state.staged.size):
+            self._retire(node)  # what was acknowledged stays in its file; the new content begins in another
         if node.state is None:
             reader, inline = None, None
             if not discard and node.exists_finished:
@@ -166,21 +171,37 @@ class Files:
                 manifest = reader.manifest if reader is not None else None
                 staged = StagedFile(self._stage_dir / uuid.uuid4().hex, manifest, inline)
                 node.state = self._changes(node, staged, reader)
+                self._ledger.opened(node)
         if discard and node.state.staged.size:
             node.state.staged.truncate(0)
             node.state.begin_again()
+            self._ledger.opened(node)
+        if discard:
+            node.state.failed = None
         return node.state.staged
 
     async def _unsealed(self, node: FileNode) -> None:
         while node.state is not None and node.state.sealed is not None:
             await node.state.sealed.wait()
 
-    async def sync(self, node: FileNode) -> None:
-        """What was written is on this machine's disk (or finished meanwhile). OSError as the disk says."""
+    async def keep(self, node: FileNode, note: Callable[[Acknowledged], None]) -> None:
+        """Bring what was written to this machine's disk, then call ``note`` with what that is, before it can change.
+        OSError as the disk says; then nothing was noted."""
         await self._unsealed(node)
-        if node.state is not None:
-            async with self._using(node.state) as state:
-                await trio.to_thread.run_sync(state.staged.sync, limiter=self._io)
+        if (state := node.state) is None:
+            note(acknowledge(node))
+            return
+        async with self._using(state), sealed(state):
+            await self._local.sync(state)
+            note(acknowledge(node))
+
+    async def _preserve(self, node: FileNode, start: int, end: int) -> None:
+        """What was acknowledged is safe from a change of ``[start, end)``, until the caller awaits something."""
+        while self._ledger.guards(node, start, end):
+            await self._unsealed(node)
+            if node.state is not None and self._ledger.guards(node, start, end):
+                async with self._using(node.state), sealed(node.state):
+                    await self._ledger.preserve(node)
 
     def _changes(self, node: FileNode, staged: StagedFile, base: FileReader | None) -> Changes:
         retained = base.retain() if base is not None else None
@@ -203,41 +224,42 @@ class Files:
 
         return read_base
 
-    async def take_staged(
-        self, node: FileNode, path: Path, size: int, base_limit: int, present: Iterable[tuple[int, int]]
-    ) -> None:
-        """Go on with a staged file that an earlier mount closed and did not upload. OSError when it is missing."""
-        reader = await self.reader(node)
-        staged = StagedFile.reopen(path, reader.manifest if reader is not None else None, size, base_limit, present)
-        node.state = self._changes(node, staged, reader)
+    async def take_back(self, node: FileNode, content: Acknowledged, *, trim: bool = False) -> None:
+        """Go on with a content that was acknowledged and is only in its local file, which the ledger keeps. OSError
+        when the file is missing. The node has the version that shows through as its finished one. ``trim``: what lies
+        behind the content in the file was written later and given up."""
+        if content.file:
+            reader = await self.reader(node)
+            path = self._stage_dir / content.file
+            manifest = reader.manifest if reader is not None else None
+            staged = StagedFile.reopen(path, manifest, content.size, content.base_limit, content.present)
+            if trim and os.fstat(staged.fd).st_size > content.size:
+                os.ftruncate(staged.fd, content.size)
+            node.state = self._changes(node, staged, reader)
         node.modified = node.written = True
 
     async def write(self, node: FileNode, offset: int, data: bytes) -> int:
-        """Write to the node; returns the number of bytes taken (all of them)."""
-        staged = await self.staged(node)
+        """Write to the node; returns the number of bytes taken (all of them). After an OSError (ENOSPC, …) the staged
+        changes are of no use: they are never finished, and go with the last writer."""
+        end = offset + len(data)
+        await self.staged(node)
+        while self._ledger.guards(node, offset, end):
+            await self._preserve(node, offset, end)
+            await self.staged(node)
         state = node.state
         assert state is not None
-        end = offset + len(data)
         self._touched(node)
-        if len(data) <= limits.INLINE_WRITE:
-            staged.note_write(offset, end)
-            staged.pwrite(data, offset)
-        else:
-            staged.begin_write(offset, end)
-            write = staged.pwrite_through if self._write_back else staged.pwrite
-            try:
+        try:
+            if not self._local.write_now(state, offset, data):
                 async with self._using(state):
-                    state.writing += 1
-                    try:
-                        await trio.to_thread.run_sync(write, data, offset, limiter=self._io)
-                    finally:
-                        state.writing -= 1
-            finally:
-                staged.end_write(offset, end)
+                    await self._local.write(state, offset, data)
+        except OSError as error:
+            state.failed = error
+            raise
         self._touched(node)
         if self._write_back or state.retired or state.busy:
             return len(data)
-        if span := self._uploader.ready_behind(staged, end):
+        if span := self._uploader.ready_behind(state.staged, end):
             state.busy = True
             self._nursery.start_soon(self._advance, node, state, *span)
         return len(data)
@@ -258,8 +280,14 @@ class Files:
         if size == node.size:
             return
         staged = await self.staged(node, discard=size == 0)
+        while size < staged.size and self._ledger.guards(node, size, staged.size):
+            await self._preserve(node, size, staged.size)
+            staged = await self.staged(node)
+        shown = staged.base_limit
         staged.truncate(size)
         self._touched(node)
+        if staged.base_limit < shown:
+            self._ledger.opened(node)
 
     def _touched(self, node: FileNode) -> None:
         node.modified = node.written = True
@@ -267,8 +295,9 @@ class Files:
 
     # -- finishing ----------------------------------------------------------------------------------------------
 
-    async def finish(self, node: FileNode) -> bool:
-        """Make the current content the node's finished version; False when there was nothing to finish.
+    async def finish(self, node: FileNode, may: Callable[[int], bool] = lambda generation: True) -> bool:
+        """Make the current content the node's finished version; False when there was nothing to finish, or ``may`` says
+        that the generation which was uploaded is none that others should see.
 
         StoreError and OSError pass through and leave the changes staged.
         """
@@ -283,6 +312,8 @@ class Files:
                     self._take_finished(node, Kind.INLINE, b"", 0)
                     return True
                 state = node.state
+                if state.failed is not None:
+                    raise state.failed
                 async with self._using(state):
                     try:
                         done = await self._uploader.finish(state)
@@ -290,8 +321,11 @@ class Files:
                         if state.retired:  # unlinked and closed meanwhile: nobody wants it any more
                             return False
                         raise
-                    if node.state is not state:
+                    if node.state is not state or not may(done.generation):
                         return False
+                    if state.failed is not None:
+                        raise state.failed
+                    state.finished = done.generation
                     current = self._is_current(node, state, done)
                     if current:
                         node.modified = node.written = False
@@ -320,21 +354,23 @@ class Files:
             if done.manifest is not None and state.staged.whole():
                 os.ftruncate(state.staged.fd, done.size)
                 path = state.staged.path
-                self._source.cache.adopt(ManifestId(done.content), done.manifest, path, keep=self._must_keep(path))
+                self._source.cache.adopt(
+                    ManifestId(done.content), done.manifest, path, keep=self._ledger.speaks_of(path)
+                )
 
+        if self._ledger.speaks_of(state.staged.path):
+            # The cache gets the file under a second name, and may punch holes into it: the journal must not need it.
+            await self._ledger.sync()
+        await self._unsealed(node)
         if not self._is_current(node, state, done):  # written to in the instant before
             return
-        state.sealed = trio.Event()
-        try:
+        async with sealed(state):
             reader = None
             if done.manifest is not None:
                 await trio.to_thread.run_sync(hand_over, limiter=self._io)
                 reader = await self._open_reader(ManifestId(done.content), done.manifest)
             old, node.reader = node.reader, reader
             self._retire(node)
-        finally:
-            state.sealed.set()
-            state.sealed = None
         if old is not None:
             await old.release()
         if node.opens == 0:
@@ -367,7 +403,7 @@ class Files:
     def _retire(self, node: FileNode, *, keep: bool = False) -> None:
         state, node.state = node.state, None
         if state is not None:
-            state.retired, state.keep = True, keep or self._must_keep(state.staged.path)
+            state.retired, state.keep = True, keep or self._ledger.speaks_of(state.staged.path)
             if not state.users:
                 self._nursery.start_soon(self._dispose_if_unused, state)
 

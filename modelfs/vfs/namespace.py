@@ -16,13 +16,15 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
+import msgspec
 import trio
 
 from modelfs import limits
 from modelfs.ids import TreeId, digest
 from modelfs.repository.objects import EMPTY_TREE, Entry, Kind, TreeDelta
 from modelfs.repository.repository import Repository
-from modelfs.vfs.nodes import DirNode, FileNode, Node
+from modelfs.vfs.links import Links, has_changes, number_of
+from modelfs.vfs.nodes import DirNode, FileNode, Node, Place
 
 ROOT_INO = 1
 _CREATED_FROM = 2**62  # numbers of nodes created here; below are hashes of nodes found in a tree
@@ -63,16 +65,21 @@ class Namespace:
         self._root_change = 0
         self._root_committed = 0
         self.threads = trio.CapacityLimiter(limits.META_THREADS)
+        self._recalled = trio.CapacityLimiter(limits.META_THREADS)  # for what needs no store, while others wait for it
         self.root = DirNode(
             ROOT_INO, Kind.DIRECTORY, root.mode, root.uid, root.gid, root.mtime_ns, root.mtime_ns,
-            dict(root.xattrs), None, b"", tree=TreeId(root.content),
+            dict(root.xattrs), None, b"", tree=TreeId(root.content), linked=root.linked,
         )  # fmt: skip
         self.nodes: dict[int, Node] = {ROOT_INO: self.root}
+        self.links = Links(repo, self.nodes, self.root, self.adopt, self.threads)
 
     @property
     def change(self) -> int:
         """Number of the newest change."""
         return self._change
+
+    def _limiter(self, tree: TreeId) -> trio.CapacityLimiter:
+        return self._recalled if self._repo.recalls(tree) else self.threads
 
     # -- finding ------------------------------------------------------------------------------------------------
 
@@ -80,19 +87,26 @@ class Namespace:
         """The node of ``name`` in ``parent``, or None."""
         while True:
             if (node := parent.children.get(name)) is not None:
-                return node
+                if not node.group or self.links.complete():
+                    return node
+                await self.links.load()
+                continue
             if name in parent.dirty or parent.tree == EMPTY_TREE:
                 return None
             tree = parent.tree
-            entry = await trio.to_thread.run_sync(self._repo.lookup, tree, name, limiter=self.threads)
-            if parent.tree == tree and name not in parent.children and name not in parent.dirty:
+            entry = await trio.to_thread.run_sync(self._repo.lookup, tree, name, limiter=self._limiter(tree))
+            if entry is not None and entry.group and not self.links.complete():
+                await self.links.load()
+            elif parent.tree == tree and name not in parent.children and name not in parent.dirty:
                 return self.adopt(parent, entry) if entry is not None else None
 
     def adopt(self, parent: DirNode, entry: Entry) -> Node:
-        """The node of a committed entry of ``parent``."""
+        """The node of a committed entry of ``parent``. (Who sees a linked one looks at ``links`` first.)"""
         known = parent.children.get(entry.name)
         if known is not None:
             return known
+        if entry.group:
+            return self._adopt_linked(parent, entry)
         about = entry.content if entry.kind is not Kind.DIRECTORY else b""
         key = (parent.ino, entry.name, bytes([entry.kind]) + about)
         ino = self._kept_numbers.pop(key, 0)
@@ -105,6 +119,26 @@ class Namespace:
         parent.children[entry.name] = node
         return node
 
+    def _adopt_linked(self, parent: DirNode, entry: Entry) -> Node:
+        node = self.links.node_for(entry)
+        if node is not None:
+            pending = has_changes(node)
+            self._add_place(node, parent, entry.name)
+            if pending:
+                self.mark(parent, entry.name)
+            return node
+        ino = number_of(entry) & (_CREATED_FROM - 1)
+        while ino in self.nodes or ino <= ROOT_INO:
+            ino = next(self._numbers)
+        node = self._make(ino, parent, entry)
+        self.links.regroup(node, self.links.keep_group(entry))
+        parent.children[entry.name] = node
+        return node
+
+    def _add_place(self, node: Node, parent: DirNode, name: bytes) -> None:
+        node.others = (*node.others, (parent, name))
+        parent.children[name] = node
+
     def _make(self, ino: int, parent: DirNode | None, entry: Entry) -> Node:
         common = (
             ino, entry.kind, entry.mode, entry.uid, entry.gid, entry.mtime_ns, entry.mtime_ns,
@@ -112,7 +146,7 @@ class Namespace:
         )  # fmt: skip
         node: Node
         if entry.kind is Kind.DIRECTORY:
-            node = DirNode(*common, tree=TreeId(entry.content))
+            node = DirNode(*common, tree=TreeId(entry.content), linked=entry.linked)
             if node.tree == EMPTY_TREE:
                 node.subdirs = set()
         elif entry.kind in (Kind.FILE, Kind.INLINE):
@@ -127,7 +161,7 @@ class Namespace:
         tree = parent.tree
         if tree == EMPTY_TREE:
             return tree, []
-        entries = await trio.to_thread.run_sync(lambda: list(self._repo.list(tree)), limiter=self.threads)
+        entries = await trio.to_thread.run_sync(lambda: list(self._repo.list(tree)), limiter=self._limiter(tree))
         return tree, entries
 
     async def listing(self, parent: DirNode) -> list[bytes]:
@@ -149,7 +183,7 @@ class Namespace:
             if tree == EMPTY_TREE:
                 return True
             dirty = set(parent.dirty)
-            found = await trio.to_thread.run_sync(self._any_but, tree, dirty, limiter=self.threads)
+            found = await trio.to_thread.run_sync(self._any_but, tree, dirty, limiter=self._limiter(tree))
             if parent.tree == tree and dirty == set(parent.dirty):
                 return not found
 
@@ -172,36 +206,53 @@ class Namespace:
         self.mark(parent, name)
         return node
 
-    def unlink(self, node: Node) -> None:
-        """Take a node out of its directory; it lives on while it is open or looked up."""
-        parent = node.parent
-        assert parent is not None
-        del parent.children[node.name]
-        parent.note_kind(node.name, directory=False)
+    def link(self, node: Node, parent: DirNode, name: bytes, group: bytes = b"") -> None:
+        """Give a node one more name; the caller has checked that it is free and that the node has one. ``group``: the
+        one that the file gets if it has none (default: a new one)."""
+        if not node.group:
+            self.links.regroup(node, group or os.urandom(limits.LINK_GROUP))
+            self.changed(node)
+        self._add_place(node, parent, name)
+        node.ctime_ns = time.time_ns()
         self.touch(parent)
-        self.mark(parent, node.name)
-        self.detach(node)
+        self.mark(parent, name)
 
-    def detach(self, node: Node) -> None:
-        """A node has lost its name: so has everything below it."""
+    def unlink(self, parent: DirNode, name: bytes) -> None:
+        """Take a name away; its node lives on while it has others, or is open or looked up."""
+        node = parent.children[name]
+        parent.note_kind(name, directory=False)
+        self.touch(parent)
+        self.mark(parent, name)
+        self.drop(node, parent, name)
+
+    def drop(self, node: Node, parent: DirNode, name: bytes) -> None:
+        """A node is not at a place any more; with the last one it is detached."""
+        del parent.children[name]
+        if node.others:
+            places = [place for place in node.places() if place != (parent, name)]
+            (node.parent, node.name), node.others = places[0], tuple(places[1:])
+            node.ctime_ns = time.time_ns()
+        else:
+            self._detach(node)
+
+    def _detach(self, node: Node) -> None:
+        """A node has lost its last name: so has everything below it."""
         if isinstance(node, DirNode):
-            for child in list(node.children.values()):
-                node.children.pop(child.name, None)
-                self.detach(child)
+            for name, child in list(node.children.items()):
+                self.drop(child, node, name)
             node.dirty.clear()
             node.dirty_below.clear()
+        self.links.regroup(node, b"")
         node.parent = None
         node.ctime_ns = time.time_ns()
         self._on_detach(node)
         self.forget_if_unused(node)
 
-    def move(self, node: Node, parent: DirNode, name: bytes) -> None:
-        """Give a node another name; what stands there now has been unlinked by the caller."""
-        old_parent, old_name = node.parent, node.name
-        assert old_parent is not None
-        del old_parent.children[old_name]
+    def move(self, old_parent: DirNode, old_name: bytes, parent: DirNode, name: bytes) -> None:
+        """Give what stands at a place another name; what stands there now has been unlinked by the caller."""
+        node = old_parent.children.pop(old_name)
         old_parent.dirty_below.discard(old_name)
-        node.parent, node.name = parent, name
+        _replace_place(node, (old_parent, old_name), (parent, name))
         parent.children[name] = node
         old_parent.note_kind(old_name, directory=False)
         parent.note_kind(name, directory=isinstance(node, DirNode))
@@ -212,14 +263,13 @@ class Namespace:
         self.mark(parent, name)
         self._note_above(node)
 
-    def exchange(self, a: Node, b: Node) -> None:
-        """Swap the names of two nodes (RENAME_EXCHANGE)."""
-        pa, na, pb, nb = a.parent, a.name, b.parent, b.name
-        assert pa is not None
-        assert pb is not None
+    def exchange(self, pa: DirNode, na: bytes, pb: DirNode, nb: bytes) -> None:
+        """Swap what stands at two places (RENAME_EXCHANGE)."""
+        a, b = pa.children[na], pb.children[nb]
         pa.dirty_below.discard(na)
         pb.dirty_below.discard(nb)
-        a.parent, a.name, b.parent, b.name = pb, nb, pa, na
+        _replace_place(a, (pa, na), (pb, nb))
+        _replace_place(b, (pb, nb), (pa, na))
         pb.children[nb], pa.children[na] = a, b
         pb.note_kind(nb, directory=isinstance(a, DirNode))
         pa.note_kind(na, directory=isinstance(b, DirNode))
@@ -250,10 +300,10 @@ class Namespace:
             node = node.parent
 
     def changed(self, node: Node) -> None:
-        """A node's attributes or finished content changed."""
-        if node.parent is not None:
-            self.mark(node.parent, node.name)
-        elif node is self.root:
+        """A node's attributes or finished content changed, under every name that it has."""
+        for parent, name in node.places():
+            self.mark(parent, name)
+        if node is self.root:
             self._change += 1
             self._root_change = self._change
 
@@ -290,7 +340,7 @@ class Namespace:
                 entry = node.entry()
                 if entry is None:
                     continue  # created and still being written: nothing of it is shown to others yet
-                delta.puts[name] = entry
+                delta.puts[name] = entry if entry.name == name else msgspec.structs.replace(entry, name=name)
                 snap.files += 1
                 snap.bytes += entry.size
             snap.marks.append((parent, name, change))
@@ -335,32 +385,57 @@ class Namespace:
                 parent.dirty_below.discard(name)
         return parent.clean()
 
-    async def resume(self, node: FileNode) -> bool:
-        """A writer closed without a change: take the file out if it was replaced elsewhere meanwhile."""
-        parent, name = node.parent, node.name
-        if parent is None or node.busy() or name in parent.dirty:
-            return False
-        entry = await trio.to_thread.run_sync(self._repo.lookup, parent.tree, name, limiter=self.threads)
-        if node.parent is not parent or node.name != name or node.busy() or name in parent.dirty:
-            return False
-        if entry is not None and (entry.kind, entry.content) == (node.kind, node.content):
-            return False
-        del parent.children[name]
-        self.detach(node)
-        return True
+    async def resume(self, node: FileNode) -> list[Place]:
+        """A writer closed without a change: the names that were replaced elsewhere meanwhile, taken from it."""
+
+        def at_rest(parent: DirNode, name: bytes) -> bool:
+            return parent.children.get(name) is node and not node.busy() and name not in parent.dirty
+
+        lost = []
+        for parent, name in list(node.places()):
+            while at_rest(parent, name):
+                tree = parent.tree
+                entry = await trio.to_thread.run_sync(self._repo.lookup, tree, name, limiter=self.threads)
+                if parent.tree != tree:
+                    continue
+                if at_rest(parent, name) and (
+                    entry is None or (entry.kind, entry.content) != (node.kind, node.content)
+                ):
+                    self.drop(node, parent, name)
+                    lost.append((parent, name))
+                break
+        return lost
+
+    def renew(self, node: FileNode) -> FileNode:
+        """Give the names of a file to a new inode that has only its finished version; the old one lives on while it is
+        open. (The kernel may hold pages and a size of the old one.)"""
+        places, group = list(node.places()), node.group
+        entry = node.entry()
+        fresh = self._make(next(self._numbers), node.parent, entry or node.entry_with(Kind.INLINE, b"", 0))
+        assert isinstance(fresh, FileNode)
+        fresh.exists_finished = entry is not None
+        node.others = ()
+        self._detach(node)
+        self.links.regroup(fresh, group)
+        fresh.others = tuple(places[1:])
+        for parent, name in places:
+            parent.children[name] = fresh
+            self.mark(parent, name)
+        return fresh
 
     # -- forgetting ---------------------------------------------------------------------------------------------
 
     def forget_if_unused(self, node: Node) -> None:
         """Drop a node that nothing refers to any more (its number comes back if the same version is looked up)."""
-        while node.lookups <= 0 and node.opens == 0 and node is not self.root and node.ino in self.nodes:
+        # A node that was dropped may be asked about again: its number can be another node's by then.
+        while node.lookups <= 0 and node.opens == 0 and node is not self.root and self.nodes.get(node.ino) is node:
             if isinstance(node, FileNode) and (node.modified or node.state is not None or node.finishing):
                 return
             if isinstance(node, DirNode) and (node.children or not node.clean()):
                 return
             parent = node.parent
             if parent is not None:
-                if node.name in parent.dirty:
+                if node.group or node.name in parent.dirty:  # linked ones stay (see `links`)
                     return
                 about = node.content if node.kind is not Kind.DIRECTORY else b""
                 while len(self._kept_numbers) >= limits.KEPT_INODE_NUMBERS:
@@ -378,6 +453,11 @@ class Namespace:
         for node in self.nodes.values():
             if isinstance(node, FileNode) and node.modified and node.parent is not None:
                 yield node
+
+
+def _replace_place(node: Node, old: Place, new: Place) -> None:
+    places = [new if place == old else place for place in node.places()]
+    (node.parent, node.name), node.others = places[0], tuple(places[1:])
 
 
 def check_name(name: bytes) -> bytes:

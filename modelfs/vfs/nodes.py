@@ -1,15 +1,18 @@
 """The inodes of one mount: what is known of each path that the kernel or a change holds on to.
 
-A `Node` belongs to the tree through ``parent`` and ``name`` (both empty once it is unlinked); everything that is
-dirty belongs to the node, never to a path. Plain data with small invariants; `namespace` moves it about.
+A `Node` belongs to the tree through ``parent`` and ``name`` (both empty once it is unlinked), a linked file through
+``others`` as well; everything that is dirty belongs to the node, never to a path. Plain data with small invariants;
+`namespace` moves it about.
 """
 
 from __future__ import annotations
 
 import stat as stat_module
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import msgspec
 import trio
 
 from modelfs.ids import TreeId
@@ -46,6 +49,8 @@ class Node:
     content: bytes = b""  # as in Entry, for the kinds that carry something
     lookups: int = 0  # references that the kernel holds
     opens: int = 0
+    group: bytes = b""  # as in Entry
+    others: tuple[Place, ...] = ()  # further names of a linked file
     atime_ns: int | None = None  # set by utimens and kept while mounted; None: as mtime. Reads do not move it.
 
     @property
@@ -61,16 +66,24 @@ class Node:
     @property
     def links(self) -> int:
         """st_nlink while the node has a name."""
-        return 1
+        return 1 + len(self.others)
+
+    def places(self) -> Iterator[Place]:
+        """The directories and names that the node has: none for the root, and none once it is unlinked."""
+        if self.parent is not None:
+            yield self.parent, self.name
+            yield from self.others
 
     def entry(self) -> Entry | None:
-        """The tree entry that a commit made now would carry; None while there is no finished content."""
+        """The tree entry that a commit made now would carry; None while there is no finished content. It has the
+        node's first name."""
         return self.entry_with(self.kind, self.content, self.size)
 
     def entry_with(self, kind: Kind, content: bytes, size: int) -> Entry:
-        """A tree entry of this node's name and attributes with the given content."""
+        """A tree entry of this node's first name and attributes with the given content."""
         xattrs = tuple(sorted(self.xattrs.items()))
-        return Entry(self.name, kind, self.mode, self.uid, self.gid, self.mtime_ns, size, content, xattrs)
+        attributes = (self.mode, self.uid, self.gid, self.mtime_ns)
+        return Entry(self.name, kind, *attributes, size, content, xattrs, self.group)
 
     def take_attributes(self, entry: Entry) -> bool:
         """Take over owner, mode, mtime and xattrs from a tree entry; True when something changed."""
@@ -80,6 +93,10 @@ class Node:
         self.mode, self.uid, self.gid, self.mtime_ns, self.xattrs = new
         self.ctime_ns = time.time_ns()
         return True
+
+    def busy(self) -> bool:
+        """True when this mount has changes to its content, or a handle that may yet change it."""
+        return False
 
 
 @dataclass(eq=False, slots=True)
@@ -91,7 +108,11 @@ class Changes(UploadState):
     retired: bool = False  # no node's any more: gone with the last user
     keep: bool = False  # the local file stays when they go
     writing: int = 0  # writes on their way to the local file
-    sealed: trio.Event | None = None  # set when the local file is no longer being handed over; until then no writes
+    quiet: trio.Event = field(default_factory=trio.Event)  # set whenever a write has come to its end
+    sealed: trio.Event | None = None  # set when the local file may be written again; until then no writes begin
+    finished: int = -1  # generation of the newest finished version
+    named: bool = False  # its name in the staging directory is on the disk
+    failed: OSError | None = None  # a write went wrong: what is here is no content that anybody wanted
 
 
 @dataclass(eq=False, slots=True)
@@ -117,7 +138,6 @@ class FileNode(Node):
         return self.entry_with(self.kind, self.content, self.finished_size)
 
     def busy(self) -> bool:
-        """True when this mount has changes to it, or a handle that may yet change it."""
         return self.modified or self.writers > 0 or self.state is not None
 
 
@@ -126,13 +146,14 @@ class DirNode(Node):
     """A directory: a committed tree, the children looked at or changed here, and which names changed."""
 
     tree: TreeId = field(default=TreeId(b""))
+    linked: int = 0  # as in Entry, of ``tree``
     children: dict[bytes, Node] = field(default_factory=dict)
     dirty: dict[bytes, int] = field(default_factory=dict)  # name -> number of the change
     dirty_below: set[bytes] = field(default_factory=set)  # child directories with something dirty in them
     subdirs: set[bytes] | None = None  # names of the directories in it; None until somebody has listed it
 
     def entry(self) -> Entry | None:
-        return self.entry_with(Kind.DIRECTORY, self.tree, 0)
+        return msgspec.structs.replace(self.entry_with(Kind.DIRECTORY, self.tree, 0), linked=self.linked)
 
     def note_kind(self, name: bytes, *, directory: bool) -> None:
         """``name`` is a directory now, or is not."""
@@ -158,8 +179,17 @@ class DirNode(Node):
         return False
 
 
+Place = tuple[DirNode, bytes]  # a directory and a name in it
+
+
+def path_at(parent: DirNode, name: bytes) -> bytes:
+    """The path of a name from the root."""
+    above = path_of(parent)
+    return above + b"/" + name if above else name
+
+
 def path_of(node: Node) -> bytes:
-    """The node's path from the root, for messages (b"" for the root, its last name when unlinked)."""
+    """The node's path from the root, the first of a linked file (b"" for the root, its last name when unlinked)."""
     parts: list[bytes] = []
     at: Node | None = node
     while at is not None and at.name:

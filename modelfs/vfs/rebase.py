@@ -19,8 +19,9 @@ from modelfs.ids import TreeId
 from modelfs.repository.objects import EMPTY_TREE, Entry, Kind
 from modelfs.repository.repository import Repository
 from modelfs.repository.trees import Difference
+from modelfs.vfs.links import has_changes
 from modelfs.vfs.namespace import ROOT_INO, Invalidations, Namespace, Snapshot
-from modelfs.vfs.nodes import DirNode, FileNode, Node
+from modelfs.vfs.nodes import DirNode, Node, Place
 
 Step = tuple[DirNode, TreeId]  # a directory, and the committed tree that it gets
 
@@ -35,6 +36,7 @@ class Rebase:
         self._snap = snap
         self._diffs: dict[tuple[TreeId, TreeId], list[Difference]] = {}
         self._entries: dict[tuple[TreeId, bytes], Entry | None] = {}
+        self._linked: dict[TreeId, int] = {EMPTY_TREE: 0}
         self._below: Final[dict[DirNode, list[DirNode]]] = defaultdict(list)
         for directory, (parent, _) in snap.places.items() if snap is not None else ():
             self._below[parent].append(directory)
@@ -53,14 +55,20 @@ class Rebase:
         while work:
             node, new = work.pop()
             changes = self._diffs[node.tree, new] if node.tree != new else []
-            node.tree = new
+            node.tree, node.linked = new, self._linked[new]
             for name, before, entry in changes:
                 work += self._take(node, name, before, entry, found)
             work += self._written(node, new, changes)
         return found
 
     def _first(self) -> Step:
-        return self._names.root, TreeId(self._root.content)
+        return self._names.root, self._tree_of(self._root)
+
+    def _tree_of(self, entry: Entry | None) -> TreeId:
+        if entry is None or entry.kind is not Kind.DIRECTORY:
+            return EMPTY_TREE
+        self._linked[TreeId(entry.content)] = entry.linked
+        return TreeId(entry.content)
 
     # -- reading ahead ------------------------------------------------------------------------------------------
 
@@ -91,7 +99,7 @@ class Rebase:
             for name, _, entry in changes:
                 child = node.children.get(name)
                 if isinstance(child, DirNode):
-                    work.append((child, _tree_of(entry)))
+                    work.append((child, self._tree_of(entry)))
             lookups |= {key for key in self._unchanged(node, new, changes) if key not in self._entries}
             work += self._written(node, new, changes)
         return pairs, lookups
@@ -114,7 +122,7 @@ class Rebase:
         for key, child in self._unchanged(node, new, changes).items():
             entry = self._entries.get(key)
             if entry is not None and entry.kind is Kind.DIRECTORY and self._in_place(node, child):
-                steps.append((child, TreeId(entry.content)))
+                steps.append((child, self._tree_of(entry)))
         return steps
 
     def _take(
@@ -128,10 +136,12 @@ class Rebase:
                 return []
             steps = self._take_directory(node, child, entry, found)
         elif child is not None:
-            self._take_file(node, child, entry, found)
+            self._take_file((node, name), child, before, entry, found)
         elif name not in node.dirty:
             found.entries.append((node.ino, name))
         now = node.children.get(name)
+        if now is None and name not in node.dirty and entry is not None and (entry.group or entry.linked):
+            found.attributes += self._names.links.arrived(entry.group)
         theirs = now is None and name not in node.dirty and entry is not None and entry.kind is Kind.DIRECTORY
         node.note_kind(name, directory=theirs or isinstance(now, DirNode))
         return steps
@@ -153,31 +163,47 @@ class Rebase:
         if entry is not None and entry.kind is Kind.DIRECTORY:
             if not ours and child.clean() and child.take_attributes(entry):
                 found.attributes.append(child.ino)
-            return [(child, TreeId(entry.content))]
+            return [(child, self._tree_of(entry))]
         if ours or not child.clean():
             # Removed elsewhere while we have changes below: they bring the directory back.
             if not ours:
                 self._names.mark(parent, child.name)
             return [(child, EMPTY_TREE)]
-        self._replace(parent, child, found)
+        self._replace((parent, child.name), child, found)
         return []
 
-    def _take_file(self, parent: DirNode, child: Node, entry: Entry | None, found: Invalidations) -> None:
-        if child.name in parent.dirty:
+    def _take_file(
+        self, place: Place, child: Node, before: Entry | None, entry: Entry | None, found: Invalidations
+    ) -> None:
+        parent, name = place
+        if before is not None and entry is not None and self._was_linked(child, before, entry):
+            self._names.links.regroup(child, entry.group)
+        if name in parent.dirty:
             return
-        if entry is not None and (entry.kind, entry.content) == (child.kind, child.content):
+        if entry is not None and _content(entry) == _content(child) and entry.group == child.group:
             if child.take_attributes(entry):
                 found.attributes.append(child.ino)
-        elif not isinstance(child, FileNode) or not child.busy():
-            self._replace(parent, child, found)
+        elif entry is not None and child.group and entry.group == child.group and has_changes(child):
+            self._names.mark(parent, name)  # ours is the later version of the file, under all of its names
+        elif not child.busy() or (child.others and (entry is None or entry.group != child.group)):
+            self._replace(place, child, found)
         # Else a writer has it open here: `Namespace.resume` looks again when it has closed.
 
-    def _replace(self, parent: DirNode, child: Node, found: Invalidations) -> None:
-        name = child.name
-        del parent.children[name]
-        self._names.detach(child)
+    def _was_linked(self, child: Node, before: Entry, entry: Entry) -> bool:
+        """True when another mount gave the file a second name, and its content is still the same here and there."""
+        if before.group or not entry.group or self._names.links.of_group(entry.group) is not None:
+            return False
+        if not _content(before) == _content(entry) == _content(child):
+            return False
+        return not child.group or all(name in parent.dirty for parent, name in child.places())
+
+    def _replace(self, place: Place, child: Node, found: Invalidations) -> None:
+        parent, name = place
+        self._names.drop(child, parent, name)
         found.entries.append((parent.ino, name))
+        if child.parent is not None:
+            found.attributes.append(child.ino)  # a name less
 
 
-def _tree_of(entry: Entry | None) -> TreeId:
-    return TreeId(entry.content) if entry is not None and entry.kind is Kind.DIRECTORY else EMPTY_TREE
+def _content(what: Entry | Node) -> tuple[Kind, bytes]:
+    return what.kind, what.content

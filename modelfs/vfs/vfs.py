@@ -14,6 +14,7 @@ import stat as stat_module
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,8 +30,10 @@ from modelfs.vfs.commits import Committer
 from modelfs.vfs.files import Files
 from modelfs.vfs.handles import DirHandle, FileHandle, HandleTable
 from modelfs.vfs.journaling import Journal
+from modelfs.vfs.ledger import NoLedger, acknowledge
 from modelfs.vfs.namespace import Invalidations, Namespace, check_name
-from modelfs.vfs.nodes import DirNode, FileNode, Node, path_of
+from modelfs.vfs.nodes import DirNode, FileNode, Node, path_at, path_of
+from modelfs.writer.staging import StagedFile
 from modelfs.writer.uploader import Uploader
 
 log = logging.getLogger(__name__)
@@ -87,6 +90,10 @@ class Vfs:
         self.options = options
         self.names = Namespace(source.repo, head.commit.root, self._detached)
         self.committer = Committer(source.repo, options.branch, head, self.names, notify)
+        self.journal: Journal | None = None
+        if log_file is not None:
+            self.journal = Journal(log_file, stage_dir, self.names, head)
+            self.committer.observer = self.journal
         self.files = Files(
             source,
             uploader,
@@ -94,15 +101,11 @@ class Vfs:
             nursery,
             self._finished,
             lambda: self.committer.head.commit.root,
-            self._journaled,
+            self.journal or NoLedger(),
             write_back=options.write_back,
         )
         self.uploader = uploader
         self.source = source
-        self.journal: Journal | None = None
-        if log_file is not None:
-            self.journal = Journal(log_file, stage_dir, self.names, head)
-            self.committer.observer = self.journal
         self.open_files: HandleTable[FileHandle] = HandleTable()
         self.open_dirs: HandleTable[DirHandle] = HandleTable()
         self._nursery = nursery
@@ -151,6 +154,13 @@ class Vfs:
         if self.options.refresh == 0 and not self.options.history:
             await self.committer.refresh()
 
+    async def attributes(self, ino: int) -> Node:
+        """The node of an inode number, with all that its attributes depend on."""
+        node = self.node(ino)
+        if node.group and not self.names.links.complete():
+            await self.names.links.load()
+        return node
+
     def forget(self, ino: int, count: int) -> None:
         """The kernel dropped ``count`` references to an inode."""
         node = self.names.nodes.get(ino)
@@ -179,6 +189,8 @@ class Vfs:
         if len(parent.children) > limits.LISTING_NODES:
             return
         tree, entries = await self.names.committed_entries(parent)
+        if any(entry.group for entry in entries) and not self.names.links.complete():
+            await self.names.links.load()
         if parent.tree == tree and len(entries) <= limits.LISTING_NODES:
             for entry in entries:
                 if entry.name not in parent.dirty and entry.name not in parent.children:
@@ -211,7 +223,7 @@ class Vfs:
                 fail(errno.ENOTEMPTY)
             if parent.children.get(name) is node:
                 break
-        self._unlink(node)
+        self._unlink(parent, name)
 
     # -- names --------------------------------------------------------------------------------------------------
 
@@ -253,17 +265,22 @@ class Vfs:
         if kind is Kind.DIRECTORY:
             self._check_depth(parent)
         node = self.names.create(parent, name, kind, mode, caller.uid, gid, content)
-        self._record(node)
+        try:
+            self._record(node)
+        except OSError:  # the journal's disk is full
+            self.names.unlink(parent, name)
+            raise
         self.committer.poke()
         return node
 
     def _finished(self, node: FileNode) -> None:
         """A file has a new finished version: it is in the journal and in the next commit from now on."""
         self.names.changed(node)
-        self._record(node)
-
-    def _journaled(self, path: Path) -> bool:
-        return self.journal is not None and self.journal.speaks_of(path.name)
+        try:
+            self._record(node)
+        except OSError as error:
+            # It is in the store, and in the next commit; what was acknowledged before is in the journal already.
+            log.error("%r: the journal has no room for its new version: %s", path_of(node), error)
 
     def _record(self, node: Node) -> None:
         if self.journal is not None:
@@ -278,17 +295,36 @@ class Vfs:
 
     async def unlink(self, parent_ino: int, name: bytes) -> None:
         self._writable()
-        node = await self._existing(self.dir(parent_ino), name)
-        if isinstance(node, DirNode):
+        parent = self.dir(parent_ino)
+        if isinstance(await self._existing(parent, name), DirNode):
             fail(errno.EISDIR)
-        self._unlink(node)
+        self._unlink(parent, name)
 
-    def _unlink(self, node: Node) -> None:
-        path = path_of(node)
-        self.names.unlink(node)
+    def _unlink(self, parent: DirNode, name: bytes) -> None:
         if self.journal is not None:
-            self.journal.delete(path)
+            self.journal.delete(path_at(parent, name))
+        self.names.unlink(parent, name)
         self.committer.poke()
+
+    async def link(self, ino: int, parent_ino: int, name: bytes) -> Node:
+        """link(2): one more name of a file of any kind but a directory."""
+        self._writable()
+        node, parent = self.node(ino), self.dir(parent_ino)
+        if isinstance(node, DirNode):
+            fail(errno.EPERM)
+        await self.attributes(ino)
+        if await self.names.child(parent, check_name(name)) is not None:
+            fail(errno.EEXIST)
+        if node.parent is None or not self._linked(parent):
+            fail(errno.ENOENT)
+        if node.links >= limits.LINK_MAX or self.names.root.linked >= limits.LINKED_NAMES_MAX:
+            fail(errno.EMLINK)
+        group = node.group or os.urandom(limits.LINK_GROUP)
+        if self.journal is not None:
+            self.journal.link(node, path_at(parent, name), group)
+        self.names.link(node, parent, name, group)
+        self.committer.poke()
+        return node
 
     async def rename(self, parent_ino: int, name: bytes, new_parent_ino: int, new_name: bytes, flags: int) -> None:
         """rename(2) with RENAME_NOREPLACE and RENAME_EXCHANGE."""
@@ -311,16 +347,15 @@ class Vfs:
                 break
         if target is node:
             return
-        old = path_of(node)
         exchange = bool(flags & RENAME_EXCHANGE)
-        if exchange and target is not None:
-            self.names.exchange(node, target)
+        if self.journal is not None:
+            self.journal.move(path_at(parent, name), path_at(new_parent, new_name), exchange=exchange)
+        if exchange:
+            self.names.exchange(parent, name, new_parent, new_name)
         else:
             if target is not None:
-                self.names.unlink(target)
-            self.names.move(node, new_parent, new_name)
-        if self.journal is not None:
-            self.journal.move(old, path_of(node), exchange=exchange)
+                self.names.unlink(new_parent, new_name)
+            self.names.move(parent, name, new_parent, new_name)
         self.committer.poke()
 
     async def _may_replace(self, node: Node, target: Node | None, new_parent: DirNode, flags: int) -> None:
@@ -523,16 +558,34 @@ class Vfs:
         if not self.options.write_back or self.journal is None or node.parent is None:
             await self._publish(node)
             return
-        await self.files.sync(node)
-        await self.journal.stage(node)
+        await self.files.keep(node, partial(self.journal.acknowledge, node))
+        await self.journal.sync_acknowledged()
         self._nursery.start_soon(self._finish_quietly, node)
 
     async def _publish(self, node: FileNode) -> None:
         if node.parent is None:
             return
-        if node.modified:
+        try:
+            if node.modified:
+                async with self._finish_jobs:
+                    await self.files.finish(node)
+            await self.committer.publish()
+        except (ModelfsError, OSError) as error:
+            self.committer.last_error = str(error)
+            raise
+
+    def _is_closed(self, node: FileNode, generation: int) -> bool:
+        """True when nobody is in the middle of writing what the node has at that generation."""
+        if not node.writers:
+            return True
+        content = self.journal.acknowledged(node) if self.journal is not None else None
+        return content is not None and (content.staged, content.generation) == (_staged_of(node), generation)
+
+    async def _publish_closed(self, node: FileNode) -> None:
+        """As `_publish`, for what nobody waits for: a content that is being written is left to its close."""
+        if node.modified and self._is_closed(node, _generation_of(node)):
             async with self._finish_jobs:
-                await self.files.finish(node)
+                await self.files.finish(node, partial(self._is_closed, node))
         await self.committer.publish()
 
     async def release(self, fh: int) -> None:
@@ -546,36 +599,68 @@ class Vfs:
                 self.files.discard(node)
         elif node.modified:
             if node.writers == 0:
-                self.committer.poke()
-                self._nursery.start_soon(self._finish_quietly, node)
+                if node.state is not None and node.state.failed is not None:
+                    await self._give_up(node, node.state.failed)
+                else:
+                    self.committer.poke()
+                    self._nursery.start_soon(self._finish_quietly, node)
         elif handle.writable and node.writers == 0:
-            parent = node.parent
-            if await self.names.resume(node):
-                self._notify(Invalidations(entries=[(parent.ino, node.name)]))
+            lost = await self.names.resume(node)
+            self._notify(Invalidations([(parent.ino, name) for parent, name in lost], [node.ino] * bool(lost)))
         if node.opens == 0:
             await self.files.release(node)
             self.names.forget_if_unused(node)
 
-    async def _finish_quietly(self, node: FileNode) -> None:
+    async def _give_up(self, node: FileNode, why: OSError) -> None:
+        """The last writer of a file is gone, and what it wrote did not all reach this machine's disk: there is the
+        version from before again, for a new file none. A half save is never finished."""
+        places = list(node.places())
+        log.error("%r: what was written is given up, because a write failed: %s", path_of(node), why.strerror)
+        content = self.journal.acknowledged(node) if self.journal is not None else None
+        if content is None and not node.exists_finished:
+            for parent, name in places:
+                self._unlink(parent, name)
+        else:
+            fresh = self.names.renew(node)
+            if content is not None and self.journal is not None:
+                await self.files.take_back(fresh, content, trim=True)
+                self.journal.acknowledge(fresh, acknowledge(fresh))
+                self._nursery.start_soon(self._finish_quietly, fresh)
+        self._notify(Invalidations(entries=[(parent.ino, name) for parent, name in places]))
+
+    async def _finish_quietly(self, node: FileNode) -> bool:
+        """Bring a file into the store; False, and a line in the log, when that has to be tried again."""
         try:
-            await self._publish(node)
+            await self._publish_closed(node)
             await self.files.release(node)
             self.names.forget_if_unused(node)
         except (ModelfsError, OSError) as error:
-            log.error("%r is not in the store yet, will be tried again: %s", path_of(node), error)
+            if str(error) != self.committer.last_error:
+                log.error("%r is not in the store yet, will be tried again: %s", path_of(node), error)
             self.committer.last_error = str(error)
+            return False
         except Exception as error:
             # The mount serves others: what is staged stays, is tried again, and the log has the traceback.
             log.exception("%r: unexpected error while it was brought into the store", path_of(node))
             self.committer.last_error = repr(error)
+            return False
+        return True
 
     async def _run_finishing(self) -> None:
         """Finish closed files whose finish failed, or that were changed without being open (truncate)."""
+        wait = limits.COMMIT_DELAY
         while True:
-            await trio.sleep(limits.COMMIT_DELAY)
-            for node in list(self.names.unfinished()):
-                if node.writers == 0 and not node.finishing:
-                    await self._finish_quietly(node)
+            await trio.sleep(wait)
+            tried = [node for node in self.names.unfinished() if not node.writers and not node.finishing]
+            done = True
+            if tried:
+                # One alone first: while the store is away, nothing is gained by asking for each of them.
+                done = await self._finish_quietly(tried[0])
+                if done:
+                    async with trio.open_nursery() as nursery:
+                        for node in tried[1:]:
+                            nursery.start_soon(self._finish_quietly, node)
+            wait = limits.COMMIT_DELAY if done else limits.COMMIT_RETRY
 
     # -- the end ------------------------------------------------------------------------------------------------
 
@@ -584,8 +669,25 @@ class Vfs:
         waiting = list(self.names.unfinished())
         return len(waiting), sum(node.size for node in waiting)
 
+    def settled(self) -> bool:
+        """True when everything that was changed here is in the store."""
+        return not self.committer.pending() and next(self.names.unfinished(), None) is None
+
+    def being_written(self) -> int:
+        """Files of `pending` that somebody is in the middle of writing."""
+        return sum(not self._is_closed(node, _generation_of(node)) for node in self.names.unfinished())
+
     async def drain(self) -> None:
-        """Bring everything into the store; raises when the store does not take it."""
+        """Bring everything into the store that is not being written; raises when the store does not take it."""
         for node in list(self.names.unfinished()):
-            await self._publish(node)
+            if node.state is None or node.state.failed is None:
+                await self._publish_closed(node)
         await self.committer.publish()
+
+
+def _staged_of(node: FileNode) -> StagedFile | None:
+    return node.state.staged if node.state is not None else None
+
+
+def _generation_of(node: FileNode) -> int:
+    return node.state.staged.generation if node.state is not None else 0

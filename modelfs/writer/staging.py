@@ -52,7 +52,11 @@ class StagedFile:
         """Create the local file at ``path`` (must not exist) over ``base`` (a manifest, inline bytes or nothing)."""
         self._begin(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), base)
         if base is None and base_bytes:
-            os.pwrite(self.fd, base_bytes, 0)
+            try:
+                self.pwrite(base_bytes, 0)
+            except OSError:
+                self.close()
+                raise
             self.present.add(0, len(base_bytes))
             self.size = len(base_bytes)
 
@@ -79,7 +83,7 @@ class StagedFile:
     def reopen(
         cls, path: Path, base: Manifest | None, size: int, base_limit: int, present: Iterable[tuple[int, int]]
     ) -> StagedFile:
-        """A staged file that an earlier process left at ``path``. OSError when it is not there."""
+        """A staged file that was left at ``path``, with the content that is known of it. OSError: it is not there."""
         self = cls.__new__(cls)
         self._begin(path, os.open(path, os.O_RDWR | os.O_CLOEXEC), base)
         limit = min(base_limit, self.base_limit)

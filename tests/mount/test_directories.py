@@ -90,12 +90,6 @@ def test_rmdir(mnt: Path) -> None:
     assert not (mnt / "d").exists()
 
 
-def test_no_hard_links(mnt: Path) -> None:
-    (mnt / "f").touch()
-    with pytest.raises(PermissionError):
-        os.link(mnt / "f", mnt / "g")
-
-
 def test_long_and_strange_names(machine: Machine, store: str) -> None:
     mnt = machine.mount(store)
     names = [b"x" * 255, "ünïcødé".encode(), b"\xff\xfe raw", b"new\nline", b" space "]

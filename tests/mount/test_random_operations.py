@@ -49,7 +49,7 @@ class Twin:
         """Random operations; every handle is closed at the end."""
         operations = [self.open, self.open, self.write, self.write, self.write, self.append, self.read, self.read]
         operations += [self.truncate, self.sync, self.map, self.compare, self.rename, self.unlink, self.close]
-        operations += [self.close, self.rename_directory, self.list]
+        operations += [self.close, self.rename_directory, self.list, self.link, self.link, self.count]
         try:
             for step in range(steps):
                 operation = self.rng.choice(operations)
@@ -179,6 +179,16 @@ class Twin:
         name = self.pick()
         self.both(lambda side: os.unlink(side / name))
 
+    def link(self) -> None:
+        """Another name for a file, open or not."""
+        old, new = self.pick(), self.pick()
+        self.both(lambda side: os.link(side / old, side / new))
+
+    def count(self) -> None:
+        """Link counts, and which names are one file."""
+        names = ["a", "b", "d/a", "d/b", "d/e/a", "e/a"]
+        self.both(lambda side: _identities(side, names))
+
     def rename_directory(self) -> None:
         """d -> x -> d, with everything open in it."""
         self.both(lambda side: os.rename(side / "d", side / "x"))
@@ -189,6 +199,21 @@ class Twin:
         """Names of a directory."""
         name = self.rng.choice([".", "d", "d/e", "e"])
         self.both(lambda side: sorted(os.listdir(side / name)))
+
+
+def _identities(root: Path, names: list[str]) -> list[tuple[str, int, str]]:
+    """(name, link count, first of its names) of the files that are there."""
+    found: list[tuple[str, int, str]] = []
+    first: dict[int, str] = {}
+    for name in names:
+        if (root / name).exists():
+            facts = (root / name).stat()
+            found.append((name, facts.st_nlink, first.setdefault(facts.st_ino, name)))
+    return found
+
+
+def _linked(root: Path) -> list[tuple[str, int, str]]:
+    return _identities(root, sorted(str(p.relative_to(root)) for p in root.rglob("*") if p.is_file()))
 
 
 def _contents(root: Path) -> dict[str, bytes]:
@@ -218,7 +243,9 @@ def test_like_a_plain_directory(machine: Machine, store: str, tmp_path: Path, nu
     expected = _contents(plain)
     _assert_same(_contents(mnt), expected, f"seed {seed}")
     machine.umount(mnt)
-    _assert_same(_contents(machine.mount(store, "again", "cold")), expected, f"seed {seed}, after a remount")
+    again = machine.mount(store, "again", "cold")
+    _assert_same(_contents(again), expected, f"seed {seed}, after a remount")
+    assert _linked(again) == _linked(plain), f"seed {seed}, after a remount"
 
 
 @pytest.mark.parametrize("options", [{}, {"write_back": True}], ids=["through", "write-back"])
@@ -254,6 +281,7 @@ def test_kill_loses_nothing_that_was_closed(
         _assert_same(_contents(mnt), _contents(plain), f"{what}, after the kill; the log: {machine.log()[-2000:]}")
         names = [sorted(str(p.relative_to(side)) for p in side.rglob("*")) for side in twin.sides]
         assert names[0] == names[1], what
+        assert _linked(mnt) == _linked(plain), what
         twin.both(lambda side: os.rename(side / "moved", side / "d"))
     machine.umount(mnt)
     _assert_same(_contents(machine.mount(store, "again", "cold")), _contents(plain), f"seed {seed}, after a remount")
