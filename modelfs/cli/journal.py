@@ -15,6 +15,7 @@ import trio
 
 from modelfs import config
 from modelfs.cache.cache import Cache
+from modelfs.cli.access import access_options, sign_option
 from modelfs.cli.location import repository, single_writer_option, writing
 from modelfs.cli.output import counted, json_option, moment, note, print_json, printable, size
 from modelfs.errors import ModelfsError, StoreError, UsageError
@@ -76,6 +77,7 @@ def _of_store(found: list[SessionView], store: str) -> list[SessionView]:
 
 @command.command("ls")
 @click.argument("store", required=False)
+@access_options
 @json_option
 def ls(store: str | None, as_json: bool) -> None:
     """List what is not in STORE (default: any store) yet, or never will be by itself.
@@ -163,6 +165,8 @@ def _facts(view: SessionView) -> dict[str, Any]:
 @click.option("--session", "prefix", help="Only this one, by the beginning of its name.")
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Where chunks are kept on this machine.")
 @single_writer_option
+@access_options
+@sign_option
 @json_option
 def retry(store: str | None, prefix: str | None, cache_dir: Path | None, single_writer: bool, as_json: bool) -> None:
     """Bring what dead mounts had acknowledged into STORE (default: each its own) now, without a mount.
@@ -200,7 +204,7 @@ def _retry_store(
     url = store if store is not None and not _ID.fullmatch(store) else next((v.about.store for v in views), "")
     done = []
     with _repository_of(views[0], url) as repo, writing(repo, single_writer=single_writer):
-        cache = Cache(cache_dir or config.cache_directory(repo.format.id), repo.format.id)
+        cache = Cache(cache_dir or config.cache_directory(repo.format.id), repo.format.id, ids=repo.ids)
         try:
             for view in views:
                 session = take_over(view.directory)
@@ -258,6 +262,7 @@ def _chosen(what: str) -> tuple[SessionView, HeldFile | None]:
 @click.argument("what", metavar="SESSION[/FILE]")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @store_option
+@access_options
 @json_option
 def export(what: str, directory: Path, store: str | None, as_json: bool) -> None:
     """Copy staged files out as ordinary files in DIR, under their paths in the mount. The journal keeps them.
