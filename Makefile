@@ -37,8 +37,10 @@ test: venv lint ## lint, then all tests: units, stores, real mounts, faults, fra
 	@tools/install-deps.sh tests
 	$(BIN)/python -m pytest -q
 
-bench: venv ## measure against the alternatives, side by side in one run
-	$(BIN)/python -m benchmarks
+bench: venv ## measure against the alternatives, side by side in one run (root, 50 GB of disk, an hour)
+	@tools/install-deps.sh tests
+	@tools/install-deps.sh bench
+	$(BIN)/python -m benchmarks.speed
 
 bench-size: venv ## how small series of checkpoints become, beside restic, borg, casync and hf-xet
 	@tools/install-deps.sh bench
