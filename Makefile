@@ -49,8 +49,10 @@ fuzz: venv ## INPUTS=1000000 inputs over all decoders, then some more guided by 
 		$(FUZZ)/bin/python -m fuzz --atheris --inputs $(INPUTS) --seed $(SEED); \
 	else echo "atheris cannot be installed here: without guidance only"; fi
 
-bench: venv ## measure against the alternatives, side by side in one run
-	$(BIN)/python -m benchmarks
+bench: venv ## measure against the alternatives, side by side in one run (root, 50 GB of disk, an hour)
+	@tools/install-deps.sh tests
+	@tools/install-deps.sh bench
+	$(BIN)/python -m benchmarks.speed
 
 bench-size: venv ## how small series of checkpoints become, beside restic, borg, casync and hf-xet
 	@tools/install-deps.sh bench

@@ -1,1 +1,1 @@
-"""Speed, measured side by side in one run. ``make bench``, or ``python -m benchmarks --help``."""
+"""Speed, measured side by side in one run. ``make bench``, or ``python -m benchmarks.speed --help``."""

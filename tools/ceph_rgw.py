@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """A one-node Ceph cluster in a directory, with an S3 gateway on loopback, for tests and benchmarks.
 
-    ceph_rgw.py start DIR [--port 7480] [--bytes 4000000000]    prints the endpoint; keys testkey / testsecret
+    ceph_rgw.py start DIR [--port 7480] [--bytes 4000000000] [--on-disk]
     ceph_rgw.py stop DIR
 
-Objects live in memory and are gone after `stop`. Needs the Debian packages ceph-mon ceph-mgr ceph-osd radosgw
-ceph-common (tools/install-deps.sh tests). Everything it starts writes its process id into DIR.
+`start` prints the endpoint; the keys are testkey / testsecret. Objects live in memory, or with --on-disk in a file
+below DIR and take little memory; either way they are gone after `stop`. Needs the Debian packages ceph-mon ceph-mgr
+ceph-osd radosgw ceph-common (tools/install-deps.sh tests). Everything it starts writes its process id into DIR.
 """
 
 from __future__ import annotations
@@ -48,8 +49,10 @@ mon warn on pool no redundancy = false
 run dir = {directory}
 admin socket = {sockets}/$name.asok
 log file = {directory}/$name.log
-osd objectstore = memstore
+osd objectstore = {objectstore}
 memstore device bytes = {size}
+bluestore block size = {size}
+osd memory target = 1500000000
 mon data = {directory}/mon
 osd data = {directory}/osd
 mgr data = {directory}/mgr
@@ -71,7 +74,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def start(directory: Path, port: int, size: int) -> str:
+def start(directory: Path, port: int, size: int, *, on_disk: bool = False) -> str:
     """Start the cluster and return the endpoint. RuntimeError with the reason when it does not come up."""
     if missing := missing_programs():
         raise RuntimeError(f"not installed: {', '.join(missing)}")
@@ -84,7 +87,15 @@ def start(directory: Path, port: int, size: int) -> str:
     mon_port, fsid = free_port(), str(uuid.uuid4())
     config = directory / "ceph.conf"
     config.write_text(
-        CONFIG.format(fsid=fsid, mon_port=mon_port, directory=directory, sockets=sockets, size=size, port=port)
+        CONFIG.format(
+            fsid=fsid,
+            mon_port=mon_port,
+            directory=directory,
+            sockets=sockets,
+            size=size,
+            port=port,
+            objectstore="bluestore" if on_disk else "memstore",
+        )
     )
     given = ["-c", str(config)]
     monmap = str(directory / "monmap")
@@ -142,13 +153,14 @@ def main() -> int:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--port", type=int, default=7480)
     parser.add_argument("--bytes", type=int, default=4_000_000_000)
+    parser.add_argument("--on-disk", action="store_true")
     given = parser.parse_args()
     directory = given.directory.absolute()
     if given.action == "stop":
         stop(directory)
         return 0
     try:
-        print(f"{start(directory, given.port, given.bytes)}  {ACCESS_KEY} {SECRET_KEY}")
+        print(f"{start(directory, given.port, given.bytes, on_disk=given.on_disk)}  {ACCESS_KEY} {SECRET_KEY}")
     except RuntimeError as error:
         stop(directory)
         print(f"ceph_rgw: {error}", file=sys.stderr)

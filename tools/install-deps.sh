@@ -42,6 +42,8 @@ bench)
     need "command -v restic" restic
     need "command -v borg" borgbackup
     need "command -v casync" casync
+    need "command -v s3fs" s3fs
+    need "command -v mergerfs" mergerfs
     install || echo "the tables will not show$missing"
     ;;
 "")

@@ -17,12 +17,14 @@ from benchmarks.speed.sides import Side, cpu_of, drop_page_cache
 
 @dataclass
 class Figures:
-    """One side of one comparison: a value for each round. Seconds; bytes fetched from the store."""
+    """One side of one comparison: a value for each round. Seconds; bytes fetched from the store; ``p99``: seconds that
+    99 of 100 single operations were below, where operations were timed."""
 
     wall: list[float] = field(default_factory=list)
     daemon_cpu: list[float] = field(default_factory=list)
     own_cpu: list[float] = field(default_factory=list)
     received: list[int] = field(default_factory=list)
+    p99: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> float:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import boto3
 import obstore
 from obstore.store import S3Store
 
@@ -52,6 +53,18 @@ class Place:
             "region": "us-east-1",
         }
         return S3Store(self.bucket, prefix=prefix, config=options, client_options={"allow_http": True})
+
+    def make_bucket(self) -> None:
+        """Make the bucket."""
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            region_name="us-east-1",
+        )
+        client.create_bucket(Bucket=self.bucket)
+        client.close()
 
     def environment(self) -> dict[str, str]:
         """For programs that read their keys from it."""

@@ -88,13 +88,7 @@ class FileReader:
             place = self._file.locate(i)
             if place is None:
                 return None
-            try:
-                n = os.preadv(place[0], [target], place[1] + a - self._starts[i], os.RWF_NOWAIT)
-            except OSError as error:
-                if error.errno in (errno.EAGAIN, errno.EOPNOTSUPP):
-                    return None
-                raise
-            if n != b - a:
+            if not _pread_now(place[0], target, place[1] + a - self._starts[i]):
                 return None
         return view
 
@@ -134,8 +128,15 @@ class FileReader:
             target[:] = found[a - base : b - base]
 
     async def _pread(self, place: Location, target: memoryview, offset: int) -> None:
-        fd, at = place
-        await trio.to_thread.run_sync(_pread_all, fd, target, at + offset, limiter=self._source.local)
+        """Read from a cache file. A small read waits for the disk on the loop, which goes on with others meanwhile: a
+        hop to a thread and back takes longer than a fast disk does."""
+        fd, at = place[0], place[1] + offset
+        if len(target) <= limits.POLLED_READ:
+            for _ in range(limits.READ_POLLS):
+                await trio.lowlevel.checkpoint()
+                if _pread_now(fd, target, at):
+                    return
+        await trio.to_thread.run_sync(_pread_all, fd, target, at, limiter=self._source.local)
 
     def missing(self, start: int, end: int) -> list[int]:
         """Chunks of ``[start, end)`` that are neither here nor on their way."""
@@ -167,6 +168,18 @@ class FileReader:
         if not self._users:
             with trio.CancelScope(shield=True):
                 await trio.to_thread.run_sync(self._file.close, limiter=self._source.local)
+
+
+def _pread_now(fd: int, target: memoryview, offset: int) -> bool:
+    """Read what is in the page cache; when that is not all of it, ask the disk for it and return False."""
+    try:
+        if os.preadv(fd, [target], offset, os.RWF_NOWAIT) == len(target):
+            return True
+    except OSError as error:
+        if error.errno not in (errno.EAGAIN, errno.EOPNOTSUPP):
+            raise
+    os.posix_fadvise(fd, offset, len(target), os.POSIX_FADV_WILLNEED)
+    return False
 
 
 def _pread_all(fd: int, target: memoryview, offset: int) -> None:

@@ -75,6 +75,8 @@ class Files:
         """The reader of the node's finished version (None for inline content), opened once per node."""
         if node.kind is not Kind.FILE or not node.exists_finished:
             return None
+        if node.reader is not None:
+            return node.reader
         lock = self._opening.setdefault(node.ino, trio.Lock())
         try:
             async with lock:
