@@ -242,3 +242,24 @@ def test_what_a_dropped_commit_holds_is_brought_back_before_it_goes(
     modelfs("get", local_store, "old", tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == old
     assert "was collected" in modelfs("undelete", local_store, "f", "--at", "main@2", code=2).err
+
+
+def test_an_encrypted_store_is_collected_and_found_whole(modelfs: Run, tmp_path: Path) -> None:
+    passphrase, store = tmp_path / "passphrase", tmp_path / "sealed"
+    passphrase.write_text("of no use elsewhere\n")
+    passphrase.chmod(0o600)
+    key = ("--passphrase-file", passphrase)
+    modelfs("init", "--encrypt", *key, store)
+    for _ in range(2):
+        (tmp_path / "file").write_bytes(os.urandom(300_000))
+        modelfs("put", *key, store, tmp_path / "file", "file")
+    ended = ("--keep-last", 1, "--grace", "1s", "--exclusive", "--json")
+    deleted = []
+    for _ in range(2):  # one run condemns what is older than the grace period, the next deletes it after another
+        time.sleep(1.5)
+        deleted.append(modelfs("gc", *key, store, *ended).json["deleted"])
+    assert deleted[0] == 0 < deleted[1]
+    found = modelfs("fsck", *key, store, "--read-data", "--json").json
+    assert (found["clean"], found["chunks"]) == (True, 1)
+    modelfs("get", *key, store, "file", tmp_path / "back")
+    assert (tmp_path / "back").read_bytes() == (tmp_path / "file").read_bytes()
