@@ -9,6 +9,9 @@ import subprocess
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from faultystore import Faults
 
 from modelfs.config import MountOptions
 from modelfs.fuse import daemon
@@ -34,15 +37,20 @@ class Machine:
         store.close()
         return str(path)
 
-    def mount(self, store: str, name: str = "mnt", cache: str = "cache", **options: Any) -> Path:
-        """Mount ``store`` in the background and return the mount point."""
+    def mount(
+        self, store: str, name: str = "mnt", cache: str = "cache", faults: Faults | None = None, **options: Any
+    ) -> Path:
+        """Mount ``store`` in the background and return the mount point. With ``faults`` the store fails as they say."""
         mountpoint = self.directory / name
         if not any(entry.path == str(mountpoint) for entry in mount_table()):
             mountpoint.mkdir(exist_ok=True)
         options.setdefault("log_file", self.directory / f"{name}.log")
-        daemon.mount_background(
-            MountOptions(store_url=store, mountpoint=mountpoint, cache_dir=self.directory / cache, **options)
-        )
+        what = MountOptions(store_url=store, mountpoint=mountpoint, cache_dir=self.directory / cache, **options)
+        if faults is None:
+            daemon.mount_background(what)
+        else:
+            with mock.patch.dict(os.environ, faults.environment()):
+                daemon.mount_background(what, "faultydaemon")
         self._mounted[mountpoint] = self.pid(mountpoint)
         return mountpoint
 

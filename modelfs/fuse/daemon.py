@@ -35,6 +35,8 @@ from modelfs.journal.session import dead_sessions
 from modelfs.memory import keep_heap
 from modelfs.process import alive
 from modelfs.reader.source import ChunkSource
+from modelfs.store.open import open_store
+from modelfs.store.retry import RetryStore
 from modelfs.vfs.recovery import recover
 from modelfs.vfs.vfs import Vfs, VfsOptions
 from modelfs.writer.uploader import Uploader
@@ -63,7 +65,9 @@ class Ready:
         return True
 
 
-def mount_foreground(options: MountOptions, ready: Ready | None = None) -> int:
+def mount_foreground(
+    options: MountOptions, ready: Ready | None = None, opener: Callable[[str], RetryStore] = open_store
+) -> int:
     """Serve the mount until it is unmounted or a signal asks to stop. Returns the exit code.
 
     Raises UsageError and StoreError for what is wrong before the mount stands.
@@ -71,7 +75,7 @@ def mount_foreground(options: MountOptions, ready: Ready | None = None) -> int:
     check_fuse()
     prepare(options.mountpoint, nonempty="nonempty" in options.fuse_options)
     keep_heap()
-    stack = open_stack(options)
+    stack = open_stack(options, opener)
     try:
         return trio.run(_serve, options, stack, ready)
     finally:
@@ -262,8 +266,9 @@ class _Mount:
 # -- starting one in the background -----------------------------------------------------------------------------------
 
 
-def mount_background(options: MountOptions) -> None:
-    """Start a daemon for the mount and return when the mount answers; UsageError or ModelfsError with its one line."""
+def mount_background(options: MountOptions, program: str = "modelfs.fuse.daemon") -> None:
+    """Start a daemon for the mount and return when the mount answers; UsageError or ModelfsError with its one line.
+    ``program``: the module that is run, which calls `child`."""
     options = replace(options, log_file=options.log_file or config.mount_log(options.mountpoint))
     assert options.log_file is not None
     options.log_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -272,7 +277,7 @@ def mount_background(options: MountOptions) -> None:
         try:
             with options.log_file.open("a") as log_file:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "modelfs.fuse.daemon", str(write_fd)],
+                    [sys.executable, "-m", program, str(write_fd)],
                     stdin=subprocess.PIPE,
                     stdout=log_file,
                     stderr=log_file,
@@ -328,11 +333,12 @@ def setup_logging(stream: IO[str], *, debug: bool) -> None:
     logging.getLogger("pyfuse3").setLevel(logging.INFO)
 
 
-def _child(ready: Ready) -> int:
+def child(ready: Ready, opener: Callable[[str], RetryStore] = open_store) -> int:
+    """The background daemon: options come in on standard input, ``ready`` hears how it went. The exit code."""
     options = _decode(sys.stdin.buffer.read())
     setup_logging(sys.stderr, debug=options.debug)
     try:
-        return mount_foreground(options, ready)
+        return mount_foreground(options, ready, opener)
     except BaseException as failure:
         error = first_cause(failure) if isinstance(failure, BaseExceptionGroup) else failure
         if not isinstance(error, ModelfsError):
@@ -415,4 +421,4 @@ def unmount(
 
 
 if __name__ == "__main__":
-    sys.exit(_child(Ready(int(sys.argv[1]))))
+    sys.exit(child(Ready(int(sys.argv[1]))))

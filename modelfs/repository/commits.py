@@ -2,7 +2,8 @@
 
 `Commits.commit` is optimistic: it writes number n+1 if it is absent; when somebody else was first, our changes are
 merged over theirs and the next number is tried. An object of that number with our own bytes is our own, its
-acknowledgement lost on the way. Every commit names the digest of its parent, which is checked whenever both are at
+acknowledgement lost on the way; when even that cannot be found out, the caller has heard of the attempt beforehand and
+asks `settle` later. Every commit names the digest of its parent, which is checked whenever both are at
 hand; a commit that does not fit its number or its parent is a CorruptError naming its key.
 """
 
@@ -14,7 +15,7 @@ import socket
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from modelfs import limits
 from modelfs.errors import AlreadyExistsError, ConflictError, CorruptError, NotFoundError, UsageError
@@ -98,10 +99,20 @@ class Commits:
             record = before
 
     def commit(
-        self, branch: str, base: CommitRecord | None, root: Entry, message: str, files: int = 0, size: int = 0
+        self,
+        branch: str,
+        base: CommitRecord | None,
+        root: Entry,
+        message: str,
+        files: int = 0,
+        size: int = 0,
+        announce: Callable[[CommitRecord], None] = lambda record: None,
     ) -> CommitRecord:
         """Add a commit whose changes are those from ``base`` to ``root`` (``base`` None: all of ``root``), on top of
-        whatever the branch holds by then. Everything that ``root`` refers to is in the store already."""
+        whatever the branch holds by then. Everything that ``root`` refers to is in the store already.
+
+        ``announce`` is told of every commit before it is written. After an error the last one of them may be in the
+        store or may yet get there; all others are not."""
         check_ref_name(branch)
         base_root = base.commit.root if base is not None else empty_root(root)
         head = base if base is not None and base.branch == branch else self.head(branch)
@@ -109,14 +120,33 @@ class Commits:
             raise UsageError(f"{branch} is the name of a tag")
         for _ in range(limits.COMMIT_REBASES):
             merged = root if head is None or head is base else self._merge.roots(base_root, root, head.commit.root)
-            record = self._try(branch, head, merged, message, files, size)
+            record = self._try(branch, head, merged, message, files, size, announce)
             if record is not None:
                 return record
             head = self.head(branch, after=head.number if head else 1)
         raise ConflictError(f"{branch} of {self._store.url} moved on {limits.COMMIT_REBASES} times in a row")
 
+    def settle(self, record: CommitRecord) -> bool:
+        """Find out for good what became of a commit that was announced: True when it is in its place, False when
+        another one is. One that is not there is written now, as it was, so that an attempt which is still on its way
+        changes nothing any more."""
+        try:
+            self._store.put_if_absent(commit_key(record.branch, record.number), wrap(pack_commit(record.commit)))
+        except AlreadyExistsError:
+            if self.read(record.branch, record.number).id != record.id:
+                return False
+        self._remember(record)
+        return True
+
     def _try(
-        self, branch: str, head: CommitRecord | None, root: Entry, message: str, files: int, size: int
+        self,
+        branch: str,
+        head: CommitRecord | None,
+        root: Entry,
+        message: str,
+        files: int,
+        size: int,
+        announce: Callable[[CommitRecord], None],
     ) -> CommitRecord | None:
         """Write the commit after ``head``; None when somebody else did."""
         commit = Commit(
@@ -130,15 +160,9 @@ class Commits:
             files=files,
             size=size,
         )
-        plain = pack_commit(commit)
-        record = CommitRecord(branch, commit.number, CommitId(digest(plain)), commit)
-        try:
-            self._store.put_if_absent(commit_key(branch, commit.number), wrap(plain))
-        except AlreadyExistsError:
-            if self.read(branch, commit.number).id != record.id:
-                return None
-        self._remember(record)
-        return record
+        record = CommitRecord(branch, commit.number, CommitId(digest(pack_commit(commit))), commit)
+        announce(record)
+        return record if self.settle(record) else None
 
     def _last_listed(self, branch: str) -> int:
         return max(self._numbers(branch), default=0)

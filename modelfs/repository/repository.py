@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -167,11 +167,23 @@ class Repository:
         return self._commits.read(branch, number)
 
     def commit(
-        self, branch: str, base: CommitRecord | None, root: Entry, message: str, files: int = 0, size: int = 0
+        self,
+        branch: str,
+        base: CommitRecord | None,
+        root: Entry,
+        message: str,
+        files: int = 0,
+        size: int = 0,
+        announce: Callable[[CommitRecord], None] = lambda record: None,
     ) -> CommitRecord:
         """Add our changes from ``base`` to ``root`` on top of whatever the branch holds by then. ``files`` and
-        ``size``: how many files and logical bytes they are."""
-        return self._commits.commit(branch, base, root, message, files, size)
+        ``size``: how many files and logical bytes they are. ``announce`` is told of every attempt beforehand: after an
+        error the last one may be in the store all the same, which `settle` finds out."""
+        return self._commits.commit(branch, base, root, message, files, size, announce)
+
+    def settle(self, record: CommitRecord) -> bool:
+        """True when an announced commit is in its place in the end, False when another one is."""
+        return self._commits.settle(record)
 
     def log(self, start: str | CommitRecord = MAIN) -> Iterator[CommitRecord]:
         """Commits of a branch, or from one commit on, newest first, their chain verified."""

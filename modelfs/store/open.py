@@ -28,7 +28,7 @@ def open_store(url: str, *, create: bool = False) -> RetryStore:
     """
     if not url:
         raise UsageError("the store's URL is empty")
-    store = RetryStore(_backend(url, create=create))
+    store = RetryStore(open_backend(url, create=create))
     if not store.properties.local:
         _contact(store)
     return store
@@ -44,7 +44,8 @@ def redact_url(url: str) -> str:
     return urlunsplit((parts.scheme, f"{user}@{host}" if user else host, parts.path, "", ""))
 
 
-def _backend(url: str, *, create: bool) -> Store:
+def open_backend(url: str, *, create: bool = False) -> Store:
+    """The backend for ``url`` as it is: no retries, no first contact. `open_store` is what callers want."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return LocalStore(Path(url).expanduser().absolute(), create=create)

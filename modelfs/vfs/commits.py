@@ -4,12 +4,17 @@
 is under way share the next one. Namespace changes that nobody waits for are committed after `COMMIT_DELAY`.
 `Committer.refresh` asks the store for a newer commit and moves the view to it. Both change the committed tree under
 the view, so both hold one lock.
+
+A commit that failed may be in the store all the same. So every commit is remembered, with what it carries, until its
+fate is known and the view has moved to it; made anew, it would put the same changes into history twice, the second time
+over what others have written since.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
@@ -31,11 +36,19 @@ class CommitObserver(Protocol):
 
     def snapshot_taken(self) -> None: ...
 
-    def announce(self, tree: bytes) -> None:
-        """Called from a worker thread."""
+    def announce(self, record: CommitRecord) -> None:
+        """Called from a worker thread, before each attempt to write it."""
 
     async def committed(self, record: CommitRecord, change: int) -> None:
         """``change``: number of the newest change that it carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A commit that was begun, and what it carries."""
+
+    record: CommitRecord
+    snap: Snapshot
 
 
 class Committer:
@@ -60,7 +73,10 @@ class Committer:
         self._published = 0  # number of the newest change that is in the store
         self._wake = trio.Event()
         self._threads = trio.CapacityLimiter(2)
-        self._refreshing: trio.Event | None = None
+        self._attempt: _Attempt | None = None  # not known to have failed, and the view has not moved to it
+        self._asking = trio.Lock()
+        self._questions = 0  # put to the store so far
+        self._answer: tuple[int, ModelfsError | None] = (0, None)  # the last question that was answered, and how
 
     def pending(self) -> bool:
         """True when finished or unfinished changes are not in the store."""
@@ -75,6 +91,8 @@ class Committer:
                     await self._commit()
 
     async def _commit(self) -> None:
+        if self._attempt is not None:
+            await self._settle(self._attempt)
         change = self._names.change
         snap = self._names.snapshot()
         if snap is not None:
@@ -87,12 +105,37 @@ class Committer:
                     record = await trio.to_thread.run_sync(self._write, snap, limiter=self._threads)
                 except ModelfsError as error:
                     self.last_error = str(error)
+                    self.poke()  # what stays behind goes up by itself when the store is back
                     raise
                 self.last_error = ""
-                await self._move_to(record, snap)
-                if self.observer is not None:
-                    await self.observer.committed(record, snap.change)
+                await self._carried(record, snap)
         self._published = max(self._published, change)
+
+    async def _carried(self, record: CommitRecord, snap: Snapshot) -> None:
+        """A commit of ours is in the store."""
+        await self._move_to(record, snap)
+        self._attempt = None
+        if self.observer is not None:
+            await self.observer.committed(record, snap.change)
+        self._published = max(self._published, snap.change)
+
+    async def _settle(self, attempt: _Attempt) -> None:
+        """Bring a commit to its end, one way or the other; raises what the store said."""
+        with trio.CancelScope(shield=True):
+            try:
+                landed = await trio.to_thread.run_sync(self._repo.settle, attempt.record, limiter=self._threads)
+            except ModelfsError as error:
+                self.last_error = str(error)
+                self.poke()
+                raise
+            await self._known(attempt, landed=landed)
+
+    async def _known(self, attempt: _Attempt, *, landed: bool) -> None:
+        log.info("commit %d was %s after all", attempt.record.number, "made" if landed else "not made")
+        if landed:
+            await self._carried(attempt.record, attempt.snap)
+        else:
+            self._attempt = None
 
     def _write(self, snap: Snapshot) -> CommitRecord:
         assert snap.root is not None
@@ -101,32 +144,53 @@ class Committer:
         root = msgspec.structs.replace(snap.root, content=tree)
         if root == base:
             return self.head
-        if self.observer is not None:
-            self.observer.announce(tree)
-        return self._repo.commit(self._branch, self.head, root, message="", files=snap.files, size=snap.bytes)
+
+        def announce(record: CommitRecord) -> None:
+            if self.observer is not None:
+                self.observer.announce(record)
+            self._attempt = _Attempt(record, snap)
+
+        return self._repo.commit(
+            self._branch, self.head, root, message="", files=snap.files, size=snap.bytes, announce=announce
+        )
 
     async def _move_to(self, record: CommitRecord, snap: Snapshot | None = None) -> None:
-        self.head = record
         found = await Rebase(self._names, self._repo, record.commit.root, snap).run()
+        self.head = record  # not before: a move that failed must be made again
         self._notify(found)
 
     async def refresh(self) -> None:
-        """Ask the store for a newer commit now; callers that come meanwhile share the answer."""
-        if self._refreshing is not None:
-            await self._refreshing.wait()
+        """Ask the store for a newer commit. The answer is of a moment after the call: callers that come while a
+        question is under way share the next one, and its failure."""
+        wanted = self._questions + 1
+        async with self._asking:
+            if self._answer[0] < wanted:
+                self._questions += 1
+                failure: ModelfsError | None = None
+                try:
+                    async with self._lock:
+                        await self._follow()
+                except ModelfsError as error:
+                    failure = error
+                self._answer = (self._questions, failure)
+            if self._answer[1] is not None:
+                raise self._answer[1]
+
+    async def _follow(self) -> None:
+        head = await trio.to_thread.run_sync(
+            lambda: self._repo.head(self._branch, after=self.head.number), limiter=self._threads
+        )
+        if head is None or head.number <= self.head.number:
             return
-        done = self._refreshing = trio.Event()
-        try:
-            async with self._lock:
-                head = await trio.to_thread.run_sync(
-                    lambda: self._repo.head(self._branch, after=self.head.number), limiter=self._threads
-                )
-                if head is not None and head.number > self.head.number:
-                    with trio.CancelScope(shield=True):
-                        await self._move_to(head)
-        finally:
-            self._refreshing = None
-            done.set()
+        if self._attempt is not None and head.number >= self._attempt.record.number:
+            there = await trio.to_thread.run_sync(
+                self._repo.read_commit, self._branch, self._attempt.record.number, limiter=self._threads
+            )
+            with trio.CancelScope(shield=True):
+                await self._known(self._attempt, landed=there.id == self._attempt.record.id)
+        if head.number > self.head.number:
+            with trio.CancelScope(shield=True):
+                await self._move_to(head)
 
     def poke(self) -> None:
         """A namespace change wants to be in the store within a second."""

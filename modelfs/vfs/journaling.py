@@ -82,9 +82,9 @@ class Journal:
             if (again := _staged_record(node)) is not None:
                 self._log.append(again)
 
-    def announce(self, tree: bytes) -> None:
-        """The commit of the last snapshot will have this root tree. Called from a worker thread."""
-        self._log.append(Announce(self._marks, tree))
+    def announce(self, record: CommitRecord) -> None:
+        """The commit of the last snapshot is about to be written. Called from a worker thread."""
+        self._log.append(Announce(self._marks, record.number, record.id))
 
     async def committed(self, record: CommitRecord, change: int) -> None:
         """Changes up to number ``change`` are in a commit: only what came later stays in the journal."""

@@ -15,7 +15,19 @@ import trio
 
 from modelfs.concurrency import together
 from modelfs.errors import ModelfsError, NotFoundError
-from modelfs.journal.log import Begin, Delete, Move, Put, Record, Staged, read_log, unfinished
+from modelfs.journal.log import (
+    Announce,
+    Committed,
+    Delete,
+    JournalLog,
+    Mark,
+    Move,
+    Put,
+    Record,
+    Staged,
+    read_log,
+    unfinished,
+)
 from modelfs.journal.session import Session
 from modelfs.reader.source import ChunkSource
 from modelfs.repository.objects import EMPTY_TREE, CommitRecord, Entry, Kind
@@ -49,26 +61,47 @@ async def recover(session: Session, source: ChunkSource, uploader: Uploader, bra
             source, uploader, session.stage, nursery, names.changed, lambda: base.commit.root, lambda path: True
         )
         committer = Committer(source.repo, branch, base, names, lambda found: None)
-        for change in changes:
-            await _replay(names, files, change, session.stage)
-        for node in list(names.unfinished()):
-            await files.finish(node)
-            await files.release(node)
-        await committer.publish()
+        journal = session.log()
+        committer.observer = _Replay(journal)
+        try:
+            for change in changes:
+                await _replay(names, files, change, session.stage)
+            for node in list(names.unfinished()):
+                await files.finish(node)
+                await files.release(node)
+            await committer.publish()
+        finally:
+            journal.close()
     return committer.head
 
 
-def _landed(repo: Repository, begin: Begin, tree: bytes) -> int | None:
-    """Number of the commit after ``begin`` whose root tree is ``tree``: it was written, its journal did not hear."""
-    number = begin.number + 1
-    while True:
-        try:
-            record = repo.read_commit(begin.branch, number)
-        except NotFoundError:
-            return None
-        if record.commit.root.content == tree:
-            return number
-        number += 1
+class _Replay:
+    """Notes in the journal that is replayed how far the replay has come: one that is cut short is not made twice, which
+    would lay old versions over what others have written since."""
+
+    def __init__(self, log: JournalLog) -> None:
+        self._log = log
+
+    def snapshot_taken(self) -> None:
+        """A commit is being made of everything in the journal."""
+        self._log.append(Mark(0))
+
+    def announce(self, record: CommitRecord) -> None:
+        """It is about to be written. Called from a worker thread."""
+        self._log.append(Announce(0, record.number, record.id))
+
+    async def committed(self, record: CommitRecord, change: int) -> None:
+        """It is in the store."""
+        self._log.append(Committed(record.number))
+        await trio.to_thread.run_sync(self._log.sync)
+
+
+def _landed(repo: Repository, branch: str, announced: Announce) -> bool:
+    """True when the announced commit was written, and only its journal did not hear of it."""
+    try:
+        return repo.read_commit(branch, announced.number).id == announced.commit
+    except NotFoundError:
+        return False
 
 
 async def _replay(names: Namespace, files: Files, change: Record, stage: Path) -> None:

@@ -1,0 +1,27 @@
+"""The mount daemon over a store that fails as told: `python -m faultydaemon FD`, started by `Machine.mount(faults=…)`.
+
+It differs from `modelfs.fuse.daemon` in how the store is opened, and in waiting less between the attempts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from faultystore import VARIABLE, Steered
+
+from modelfs.fuse.daemon import Ready, child
+from modelfs.store.open import open_backend
+from modelfs.store.retry import RetryStore
+
+FIRST_BACKOFF = 0.002  # seconds
+
+
+def open_faulty(url: str) -> RetryStore:
+    """The store at ``url``, failing as the plan says."""
+    return RetryStore(Steered(Path(os.environ[VARIABLE])).over(open_backend(url)), first=FIRST_BACKOFF)
+
+
+if __name__ == "__main__":
+    sys.exit(child(Ready(int(sys.argv[1])), open_faulty))
