@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -13,8 +14,9 @@ from unittest import mock
 
 from faultystore import Faults
 
+from modelfs import config
 from modelfs.config import MountOptions
-from modelfs.fuse import daemon
+from modelfs.fuse import control, daemon
 from modelfs.fuse.mountpoint import mount_table
 from modelfs.process import alive
 from modelfs.repository.repository import Repository
@@ -83,6 +85,16 @@ class Machine:
         os.kill(pid, signal.SIGKILL)
         while alive(pid):
             time.sleep(0.005)
+
+    def dead(self, mountpoint: Path) -> bool:
+        """True when the daemon of the mount has ended."""
+        return not alive(self._mounted[mountpoint])
+
+    def drain(self, mountpoint: Path) -> None:
+        """Bring everything that is pending into the store now; fails when the store does not take it."""
+        record = json.loads(config.mount_record(mountpoint).read_text())
+        facts = control.ask(Path(record["socket"]), "drain", 60.0)
+        assert "error" not in facts, facts
 
     def log(self, name: str = "mnt") -> str:
         """The daemon's log so far."""
