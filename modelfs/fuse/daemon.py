@@ -28,7 +28,6 @@ from modelfs.config import MountOptions
 from modelfs.errors import ModelfsError, UsageError
 from modelfs.fuse import control
 from modelfs.fuse.mountpoint import check_fuse, detach, mounted_at, prepare, tune
-from modelfs.fuse.notify import Notifier
 from modelfs.fuse.operations import Operations, Presentation
 from modelfs.fuse.stack import Stack, open_stack
 from modelfs.journal.session import dead_sessions
@@ -96,12 +95,10 @@ def _fuse_options(options: MountOptions, store_url: str, read_only: bool) -> set
 async def _serve(options: MountOptions, stack: Stack, ready: Ready | None) -> int:
     read_only = stack.session is None
     history = options.at is not None
-    notifier = Notifier()
     source = ChunkSource(stack.repo, stack.cache)
     uploader = Uploader(stack.repo, stack.params)
-    show = Presentation(
-        options.uid, options.gid, options.umask, limits.KERNEL_CACHE_TIMEOUT if options.refresh or history else 0.0
-    )
+    remembered = limits.KERNEL_CACHE_TIMEOUT if history else options.refresh * limits.KERNEL_CACHE_SHARE
+    show = Presentation(options.uid, options.gid, options.umask, remembered)
     failed = 0
     if stack.session is not None:
         await _recover(options, stack, source, uploader)
@@ -114,7 +111,6 @@ async def _serve(options: MountOptions, stack: Stack, ready: Ready | None) -> in
             stack.session.stage if stack.session is not None else stack.disk,
             stack.session.log() if stack.session is not None else None,
             nursery,
-            notifier,
         )
         operations = Operations(vfs, show, lambda: os.statvfs(stack.disk))
         try:
@@ -134,14 +130,12 @@ async def _serve(options: MountOptions, stack: Stack, ready: Ready | None) -> in
                 nursery.start_soon(_keep_lease, stack)
             nursery.start_soon(_announce, options.mountpoint, record, socket_path, mount, ready)
             await pyfuse3.main(min_tasks=8, max_tasks=limits.FUSE_TASKS)
-            notifier.close()
             with trio.move_on_after(limits.UMOUNT_TIMEOUT) as bounded:
                 failed = 0 if await _drain_all(vfs) else 1
             if bounded.cancelled_caught:
                 log.error("gave up waiting for the store after %.0f s", limits.UMOUNT_TIMEOUT)
                 failed = 1
         finally:
-            notifier.close()
             stack.drained = not vfs.committer.pending()
             pyfuse3.close(unmount=True)
             record.unlink(missing_ok=True)

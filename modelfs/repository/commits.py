@@ -131,7 +131,9 @@ class Commits:
         another one is. One that is not there is written now, as it was, so that an attempt which is still on its way
         changes nothing any more."""
         try:
-            self._store.put_if_absent(commit_key(record.branch, record.number), wrap(pack_commit(record.commit)))
+            self._store.put_if_absent(
+                commit_key(record.branch, record.number), wrap(pack_commit(record.commit), checksum=True)
+            )
         except AlreadyExistsError:
             if self.read(record.branch, record.number).id != record.id:
                 return False

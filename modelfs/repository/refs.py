@@ -52,7 +52,7 @@ class Refs:
             raise UsageError(f"{name} is the name of a branch")
         tag = Tag(record.branch, record.number, record.id, time.time_ns())
         try:
-            self._store.put_if_absent(tag_key(name), wrap(pack_tag(tag)))
+            self._store.put_if_absent(tag_key(name), wrap(pack_tag(tag), checksum=True))
         except AlreadyExistsError as error:
             tag = self.read(name)
             if tag.commit != record.id:

@@ -13,7 +13,6 @@ over what others have written since.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,7 +24,7 @@ from modelfs.errors import ModelfsError
 from modelfs.ids import TreeId
 from modelfs.repository.objects import CommitRecord
 from modelfs.repository.repository import Repository
-from modelfs.vfs.namespace import Invalidations, Namespace, Snapshot
+from modelfs.vfs.namespace import Namespace, Snapshot
 from modelfs.vfs.rebase import Rebase
 
 log = logging.getLogger(__name__)
@@ -60,7 +59,6 @@ class Committer:
         branch: str,
         head: CommitRecord,
         names: Namespace,
-        notify: Callable[[Invalidations], None],
     ) -> None:
         self.head = head
         self.observer: CommitObserver | None = None
@@ -68,7 +66,6 @@ class Committer:
         self._repo = repo
         self._branch = branch
         self._names = names
-        self._notify = notify
         self._lock = trio.Lock()
         self._published = 0  # number of the newest change that is in the store
         self._wake = trio.Event()
@@ -155,9 +152,8 @@ class Committer:
         )
 
     async def _move_to(self, record: CommitRecord, snap: Snapshot | None = None) -> None:
-        found = await Rebase(self._names, self._repo, record.commit.root, snap).run()
+        await Rebase(self._names, self._repo, record.commit.root, snap).run()
         self.head = record  # not before: a move that failed must be made again
-        self._notify(found)
 
     async def refresh(self) -> None:
         """Ask the store for a newer commit. The answer is of a moment after the call: callers that come while a

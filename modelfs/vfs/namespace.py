@@ -43,14 +43,6 @@ class Snapshot:
     root: Entry | None = None
 
 
-@dataclass(slots=True)
-class Invalidations:
-    """What the kernel must forget after a rebase."""
-
-    entries: list[tuple[int, bytes]] = field(default_factory=list)  # (parent inode, name)
-    attributes: list[int] = field(default_factory=list)
-
-
 class Namespace:
     """Nodes and names of one mount."""
 
@@ -187,6 +179,7 @@ class Namespace:
         if isinstance(node, DirNode):
             for child in list(node.children.values()):
                 node.children.pop(child.name, None)
+                child.replaced = node.replaced
                 self.detach(child)
             node.dirty.clear()
             node.dirty_below.clear()
@@ -335,19 +328,19 @@ class Namespace:
                 parent.dirty_below.discard(name)
         return parent.clean()
 
-    async def resume(self, node: FileNode) -> bool:
+    async def resume(self, node: FileNode) -> None:
         """A writer closed without a change: take the file out if it was replaced elsewhere meanwhile."""
         parent, name = node.parent, node.name
         if parent is None or node.busy() or name in parent.dirty:
-            return False
+            return
         entry = await trio.to_thread.run_sync(self._repo.lookup, parent.tree, name, limiter=self.threads)
         if node.parent is not parent or node.name != name or node.busy() or name in parent.dirty:
-            return False
+            return
         if entry is not None and (entry.kind, entry.content) == (node.kind, node.content):
-            return False
+            return
         del parent.children[name]
+        node.replaced = True
         self.detach(node)
-        return True
 
     # -- forgetting ---------------------------------------------------------------------------------------------
 

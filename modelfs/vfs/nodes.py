@@ -46,6 +46,7 @@ class Node:
     content: bytes = b""  # as in Entry, for the kinds that carry something
     lookups: int = 0  # references that the kernel holds
     opens: int = 0
+    replaced: bool = False  # another mount has put something else at its path
     atime_ns: int | None = None  # set by utimens and kept while mounted; None: as mtime. Reads do not move it.
 
     @property
@@ -72,14 +73,13 @@ class Node:
         xattrs = tuple(sorted(self.xattrs.items()))
         return Entry(self.name, kind, self.mode, self.uid, self.gid, self.mtime_ns, size, content, xattrs)
 
-    def take_attributes(self, entry: Entry) -> bool:
-        """Take over owner, mode, mtime and xattrs from a tree entry; True when something changed."""
+    def take_attributes(self, entry: Entry) -> None:
+        """Take over owner, mode, mtime and xattrs from a tree entry."""
         new = (entry.mode, entry.uid, entry.gid, entry.mtime_ns, dict(entry.xattrs))
         if new == (self.mode, self.uid, self.gid, self.mtime_ns, self.xattrs):
-            return False
+            return
         self.mode, self.uid, self.gid, self.mtime_ns, self.xattrs = new
         self.ctime_ns = time.time_ns()
-        return True
 
 
 @dataclass(eq=False, slots=True)

@@ -19,7 +19,7 @@ from modelfs.ids import TreeId
 from modelfs.repository.objects import EMPTY_TREE, Entry, Kind
 from modelfs.repository.repository import Repository
 from modelfs.repository.trees import Difference
-from modelfs.vfs.namespace import ROOT_INO, Invalidations, Namespace, Snapshot
+from modelfs.vfs.namespace import Namespace, Snapshot
 from modelfs.vfs.nodes import DirNode, FileNode, Node
 
 Step = tuple[DirNode, TreeId]  # a directory, and the committed tree that it gets
@@ -39,25 +39,23 @@ class Rebase:
         for directory, (parent, _) in snap.places.items() if snap is not None else ():
             self._below[parent].append(directory)
 
-    async def run(self) -> Invalidations:
+    async def run(self) -> None:
         """Make the move; what the kernel has to forget. The caller holds the mount's commit lock."""
         while await self._read_missing():
             pass
         # No await from here on. What was carried stops being a change in the instant in which the tree holds it.
         if self._snap is not None:
             self._names.settle(self._snap)
-        found = Invalidations()
-        if not self._names.dirty() and self._names.root.take_attributes(self._root):
-            found.attributes.append(ROOT_INO)
+        if not self._names.dirty():
+            self._names.root.take_attributes(self._root)
         work = [self._first()]
         while work:
             node, new = work.pop()
             changes = self._diffs[node.tree, new] if node.tree != new else []
             node.tree = new
             for name, before, entry in changes:
-                work += self._take(node, name, before, entry, found)
+                work += self._take(node, name, before, entry)
             work += self._written(node, new, changes)
-        return found
 
     def _first(self) -> Step:
         return self._names.root, TreeId(self._root.content)
@@ -117,20 +115,16 @@ class Rebase:
                 steps.append((child, TreeId(entry.content)))
         return steps
 
-    def _take(
-        self, node: DirNode, name: bytes, before: Entry | None, entry: Entry | None, found: Invalidations
-    ) -> list[Step]:
+    def _take(self, node: DirNode, name: bytes, before: Entry | None, entry: Entry | None) -> list[Step]:
         """Take over what the new tree says of one name; the steps into directories that follow from it."""
         child = node.children.get(name)
         steps: list[Step] = []
         if isinstance(child, DirNode):
             if not self._moves_along(node, child, before):
                 return []
-            steps = self._take_directory(node, child, entry, found)
+            steps = self._take_directory(node, child, entry)
         elif child is not None:
-            self._take_file(node, child, entry, found)
-        elif name not in node.dirty:
-            found.entries.append((node.ino, name))
+            self._take_file(node, child, entry)
         now = node.children.get(name)
         theirs = now is None and name not in node.dirty and entry is not None and entry.kind is Kind.DIRECTORY
         node.note_kind(name, directory=theirs or isinstance(now, DirNode))
@@ -148,35 +142,33 @@ class Rebase:
             return child.tree == EMPTY_TREE  # made here and elsewhere: both lie in one directory
         return child.tree == before.content
 
-    def _take_directory(self, parent: DirNode, child: DirNode, entry: Entry | None, found: Invalidations) -> list[Step]:
+    def _take_directory(self, parent: DirNode, child: DirNode, entry: Entry | None) -> list[Step]:
         ours = child.name in parent.dirty
         if entry is not None and entry.kind is Kind.DIRECTORY:
-            if not ours and child.clean() and child.take_attributes(entry):
-                found.attributes.append(child.ino)
+            if not ours and child.clean():
+                child.take_attributes(entry)
             return [(child, TreeId(entry.content))]
         if ours or not child.clean():
             # Removed elsewhere while we have changes below: they bring the directory back.
             if not ours:
                 self._names.mark(parent, child.name)
             return [(child, EMPTY_TREE)]
-        self._replace(parent, child, found)
+        self._replace(parent, child)
         return []
 
-    def _take_file(self, parent: DirNode, child: Node, entry: Entry | None, found: Invalidations) -> None:
+    def _take_file(self, parent: DirNode, child: Node, entry: Entry | None) -> None:
         if child.name in parent.dirty:
             return
         if entry is not None and (entry.kind, entry.content) == (child.kind, child.content):
-            if child.take_attributes(entry):
-                found.attributes.append(child.ino)
+            child.take_attributes(entry)
         elif not isinstance(child, FileNode) or not child.busy():
-            self._replace(parent, child, found)
+            self._replace(parent, child)
         # Else a writer has it open here: `Namespace.resume` looks again when it has closed.
 
-    def _replace(self, parent: DirNode, child: Node, found: Invalidations) -> None:
-        name = child.name
-        del parent.children[name]
+    def _replace(self, parent: DirNode, child: Node) -> None:
+        del parent.children[child.name]
+        child.replaced = True
         self._names.detach(child)
-        found.entries.append((parent.ino, name))
 
 
 def _tree_of(entry: Entry | None) -> TreeId:

@@ -60,7 +60,7 @@ async def recover(session: Session, source: ChunkSource, uploader: Uploader, bra
         files = Files(
             source, uploader, session.stage, nursery, names.changed, lambda: base.commit.root, lambda path: True
         )
-        committer = Committer(source.repo, branch, base, names, lambda found: None)
+        committer = Committer(source.repo, branch, base, names)
         journal = session.log()
         committer.observer = _Replay(journal)
         try:

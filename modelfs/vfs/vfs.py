@@ -12,10 +12,9 @@ import logging
 import os
 import stat as stat_module
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import trio
 
@@ -29,12 +28,13 @@ from modelfs.vfs.commits import Committer
 from modelfs.vfs.files import Files
 from modelfs.vfs.handles import DirHandle, FileHandle, HandleTable
 from modelfs.vfs.journaling import Journal
-from modelfs.vfs.namespace import Invalidations, Namespace, check_name
+from modelfs.vfs.namespace import Namespace, check_name
 from modelfs.vfs.nodes import DirNode, FileNode, Node, path_of
 from modelfs.writer.uploader import Uploader
 
 log = logging.getLogger(__name__)
 
+N = TypeVar("N", bound=Node)
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 _SPECIAL = {
@@ -82,11 +82,10 @@ class Vfs:
         stage_dir: Path,
         log_file: JournalLog | None,
         nursery: trio.Nursery,
-        notify: Callable[[Invalidations], None],
     ) -> None:
         self.options = options
         self.names = Namespace(source.repo, head.commit.root, self._detached)
-        self.committer = Committer(source.repo, options.branch, head, self.names, notify)
+        self.committer = Committer(source.repo, options.branch, head, self.names)
         self.files = Files(
             source,
             uploader,
@@ -106,7 +105,6 @@ class Vfs:
         self.open_files: HandleTable[FileHandle] = HandleTable()
         self.open_dirs: HandleTable[DirHandle] = HandleTable()
         self._nursery = nursery
-        self._notify = notify
         self._finish_jobs = trio.CapacityLimiter(limits.FINISH_JOBS)
 
     async def run(self) -> None:
@@ -116,7 +114,8 @@ class Vfs:
                 nursery.start_soon(self._run_finishing)
                 nursery.start_soon(self.committer.run_commits)
             if not self.options.history and self.options.refresh > 0:
-                nursery.start_soon(self.committer.run_refresh, self.options.refresh)
+                interval = self.options.refresh * (1 - limits.KERNEL_CACHE_SHARE)
+                nursery.start_soon(self.committer.run_refresh, interval)
 
     # -- finding ------------------------------------------------------------------------------------------------
 
@@ -132,6 +131,13 @@ class Vfs:
         node = self.node(ino)
         if not isinstance(node, DirNode):
             fail(errno.ENOTDIR)
+        return self._current(node)
+
+    def _current(self, node: N) -> N:
+        """The node, unless the kernel remembers one that another mount has replaced: it looks the path up again then.
+        What would be done to it would be done to nothing that has a name."""
+        if node.replaced and node.opens == 0:
+            fail(errno.ESTALE)
         return node
 
     async def lookup(self, parent_ino: int, name: bytes) -> Node | None:
@@ -376,7 +382,7 @@ class Vfs:
     ) -> Node:
         """Change what is given. A truncation of a file that nobody has open for writing is a version by itself."""
         self._writable()
-        node = self.node(ino)
+        node = self._current(self.node(ino))
         if size is not None:
             if not isinstance(node, FileNode):
                 fail(errno.EISDIR if isinstance(node, DirNode) else errno.EINVAL)
@@ -466,6 +472,7 @@ class Vfs:
             fail(errno.EISDIR)
         if not isinstance(node, FileNode):
             fail(errno.ENXIO)
+        self._current(node)
         writable = (flags & os.O_ACCMODE) != os.O_RDONLY
         if writable or flags & os.O_TRUNC:
             self._writable()
@@ -548,9 +555,7 @@ class Vfs:
                 self.committer.poke()
                 self._nursery.start_soon(self._finish_quietly, node)
         elif handle.writable and node.writers == 0:
-            parent = node.parent
-            if await self.names.resume(node):
-                self._notify(Invalidations(entries=[(parent.ino, node.name)]))
+            await self.names.resume(node)
         if node.opens == 0:
             await self.files.release(node)
             self.names.forget_if_unused(node)

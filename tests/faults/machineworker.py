@@ -15,6 +15,7 @@ import contextlib
 import errno
 import os
 import random
+import signal
 import sys
 import threading
 import time
@@ -403,7 +404,7 @@ class Thread(threading.Thread):
                 value = ABSENT if data is None else fingerprint(data)
                 ops.append(recording.enter_context(self.recorded(kind, path, value)))
             action()
-        if ops[0].ok:
+        if all(op.ok for op in ops):  # the first to hear of a failure keeps it from the others
             self.model = after
             return
         for op in ops:
@@ -460,6 +461,7 @@ class Thread(threading.Thread):
 
 def main() -> None:
     config = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=Config)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     worker = Worker(config)
     try:
         record = worker.run()

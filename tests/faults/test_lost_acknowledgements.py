@@ -242,7 +242,7 @@ def test_an_answer_is_never_older_than_the_question() -> None:
             return head
 
     async def run() -> None:
-        committer = Committer(repo, MAIN, head, None, lambda found: None)  # type: ignore[arg-type]
+        committer = Committer(repo, MAIN, head, None)  # type: ignore[arg-type]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(committer.refresh)
             while not repo.asked:
