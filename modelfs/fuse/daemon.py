@@ -25,7 +25,7 @@ import trio
 from modelfs import config, limits
 from modelfs.concurrency import first_cause
 from modelfs.config import MountOptions
-from modelfs.errors import ModelfsError, UsageError
+from modelfs.errors import ModelfsError, StoreError, UsageError
 from modelfs.fuse import control
 from modelfs.fuse.mountpoint import check_fuse, detach, mounted_at, prepare, tune
 from modelfs.fuse.operations import Operations, Presentation
@@ -154,6 +154,13 @@ async def _recover(options: MountOptions, stack: Stack, source: ChunkSource, upl
             done = True
             if record is not None and record.number > stack.head.number:
                 stack.head = record
+        except StoreError as error:
+            # A mount without them would show, and let others overwrite, what is older than what was acknowledged.
+            session.close(discard_log=False)
+            raise ModelfsError(
+                f"a mount that died had acknowledged changes, and the store does not take them now ({error}); "
+                f"they are kept in {session.directory}"
+            ) from error
         except ModelfsError as error:
             log.error("the journal %s could not be replayed and is kept: %s", session.directory, error)
         for left in session.leftovers() if done else []:

@@ -20,6 +20,7 @@ from modelfs import codecs, limits
 from modelfs.codecs import Compression, DeltaHead, Element
 from modelfs.errors import AlreadyExistsError, CorruptError, NotFoundError, UsageError
 from modelfs.ids import ChunkId, digest
+from modelfs.repository.again import twice
 from modelfs.repository.keys import base_key, chunk_key
 from modelfs.repository.presence import Presence
 from modelfs.store.base import Buffer, Store
@@ -91,10 +92,15 @@ class Chunks:
         key = chunk_key(chunk)
         if not 0 < length <= limits.CHUNK_LENGTH_MAX:
             raise CorruptError(f"chunk {chunk.hex()} is said to have {length} bytes", key)
-        try:
+
+        def fetch() -> Buffer:
             plain = codecs.decode(self._store.get(key), length, read_base)
             if digest(plain) != chunk:
                 raise CorruptError("its bytes do not match its id", key)
+            return plain
+
+        try:
+            plain = twice(fetch, key)
         except NotFoundError as error:
             self._presence.suspect(chunk)
             raise NotFoundError(f"chunk {chunk.hex()} is missing in {self._store.url}", key) from error

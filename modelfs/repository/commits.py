@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from modelfs import limits
 from modelfs.errors import AlreadyExistsError, ConflictError, CorruptError, NotFoundError, UsageError
 from modelfs.ids import CommitId, digest
+from modelfs.repository.again import twice
 from modelfs.repository.envelope import unwrap, wrap
 from modelfs.repository.keys import COMMITS, check_ref_name, commit_key, commits_prefix, parse_commit_key, tag_key
 from modelfs.repository.merge import Merge
@@ -47,12 +48,16 @@ class Commits:
     def read(self, branch: str, number: int) -> CommitRecord:
         """One commit. NotFoundError, CorruptError."""
         key = commit_key(check_ref_name(branch), number)
-        stored = self._store.get(key)
-        try:
-            plain = unwrap(stored)
+
+        def fetch() -> tuple[bytes, Commit]:
+            plain = unwrap(self._store.get(key))
             commit = unpack_commit(plain)
             if commit.number != number:
                 raise ValueError(f"it says that it is number {commit.number}")
+            return plain, commit
+
+        try:
+            plain, commit = twice(fetch, key)
         except ValueError as error:
             raise CorruptError(f"commit {branch}@{number} in {self._store.url} is damaged: {error}", key) from error
         record = CommitRecord(branch, number, CommitId(digest(plain)), commit)

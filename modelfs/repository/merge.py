@@ -4,7 +4,8 @@ The rule, for every name: where ours differs from base, ours; else theirs. Two d
 directory that meets something that is not one is merged as if that were an empty directory, and stays if entries
 remain; so what they changed under a path that we did not change is not lost with the directory around it, and
 neither is what we changed. (A file of ours does replace a directory of theirs: one path cannot hold both.)
-Attributes of a directory are merged one by one by the same rule. Only parts that both sides changed are read.
+Content and each attribute are merged by themselves: who only changed a mode or a time does not bring back the content
+that he saw. Only parts that both sides changed are read.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ class Merge:
         """What becomes of a name that we changed, from ``b`` to ``o``, and that is ``t`` with them."""
         if t in (b, o):
             return o
+        if b is not None and o is not None and _tree(b) is None and _tree(o) is None:
+            return merge_files(b, o, t)
         if _tree(o) is None and (o is not None or _tree(t) is None):
             return o  # no directory is left to look into: ours
         inside = self.trees(_tree(b) or EMPTY_TREE, _tree(o) or EMPTY_TREE, _tree(t) or EMPTY_TREE, depth)
@@ -60,6 +63,35 @@ class Merge:
             return _attributes(b if _tree(b) is not None else None, o, t, inside)
         # They removed or replaced the directory; what we changed in it, or that we made it, keeps it.
         return _with(o, inside) if inside != EMPTY_TREE or _tree(b) is None else t
+
+
+def merge_files(base: Entry, ours: Entry, theirs: Entry | None) -> Entry | None:
+    """What becomes of a name that was no directory and is none with us. A modification time goes with its content."""
+    if _content(ours) != _content(base):
+        if theirs is None or _tree(theirs) is not None:
+            return ours
+        return _attributes_of(base, ours, theirs, ours)
+    if theirs is None or _tree(theirs) is not None:
+        return theirs
+    mtime_ns = ours.mtime_ns
+    if _content(theirs) != _content(base) or mtime_ns == base.mtime_ns:
+        mtime_ns = theirs.mtime_ns
+    return msgspec.structs.replace(_attributes_of(base, ours, theirs, theirs), mtime_ns=mtime_ns)
+
+
+def _content(entry: Entry) -> tuple[Kind, bytes, int]:
+    return entry.kind, entry.content, entry.size
+
+
+def _attributes_of(base: Entry, ours: Entry, theirs: Entry, into: Entry) -> Entry:
+    """``into`` with owner, mode and extended attributes: ours where we changed them, else theirs."""
+    return msgspec.structs.replace(
+        into,
+        mode=theirs.mode if ours.mode == base.mode else ours.mode,
+        uid=theirs.uid if ours.uid == base.uid else ours.uid,
+        gid=theirs.gid if ours.gid == base.gid else ours.gid,
+        xattrs=theirs.xattrs if ours.xattrs == base.xattrs else ours.xattrs,
+    )
 
 
 def _tree(entry: Entry | None) -> TreeId | None:
@@ -77,12 +109,8 @@ def _attributes(base: Entry | None, ours: Entry, theirs: Entry | None, tree: Tre
     if base is None or theirs is None:
         return _with(ours, tree)
     return msgspec.structs.replace(
-        ours,
-        mode=theirs.mode if ours.mode == base.mode else ours.mode,
-        uid=theirs.uid if ours.uid == base.uid else ours.uid,
-        gid=theirs.gid if ours.gid == base.gid else ours.gid,
+        _attributes_of(base, ours, theirs, ours),
         mtime_ns=theirs.mtime_ns if ours.mtime_ns == base.mtime_ns else ours.mtime_ns,
         size=theirs.size if ours.size == base.size else ours.size,
-        xattrs=theirs.xattrs if ours.xattrs == base.xattrs else ours.xattrs,
         content=tree,
     )

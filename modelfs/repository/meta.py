@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from modelfs import limits
 from modelfs.errors import CorruptError, NotFoundError
 from modelfs.ids import digest
+from modelfs.repository.again import twice
 from modelfs.repository.envelope import unwrap, wrap
 from modelfs.repository.keys import meta_key
 from modelfs.repository.presence import Presence
@@ -61,14 +62,18 @@ class MetaObjects:
                 return value
             self._misses += 1
         key = meta_key(object_id)
-        try:
+
+        def read() -> tuple[T, int]:
             plain = self._fetch(what, object_id, key)
-            decoded = unpack(plain)
+            return unpack(plain), len(plain)
+
+        try:
+            decoded, size = twice(read, key)
         except ValueError as error:
             self._presence.suspect(object_id)
             raise CorruptError(f"{what} {object_id.hex()} in {self._store.url} is damaged: {error}", key) from error
         self._presence.confirm(object_id)
-        self.remember(what, object_id, decoded, len(plain))
+        self.remember(what, object_id, decoded, size)
         return decoded
 
     def _fetch(self, what: str, object_id: bytes, key: str) -> bytes:

@@ -38,6 +38,7 @@ class Snapshot:
     marks: list[tuple[DirNode, bytes, int]] = field(default_factory=list)
     places: dict[DirNode, tuple[DirNode, bytes]] = field(default_factory=dict)
     names: set[tuple[DirNode, bytes]] = field(default_factory=set)
+    uncovered: list[FileNode] = field(default_factory=list)  # unfinished files under which the delta clears the place
     files: int = 0
     bytes: int = 0
     root: Entry | None = None
@@ -158,6 +159,7 @@ class Namespace:
         node = self._make(next(self._numbers), parent, Entry(name, kind, mode, uid, gid, now, 0, content, ()))
         if isinstance(node, FileNode):
             node.exists_finished = False
+            node.covers = name in parent.dirty
         parent.children[name] = node
         parent.note_kind(name, directory=kind is Kind.DIRECTORY)
         self.touch(parent)
@@ -196,6 +198,8 @@ class Namespace:
         old_parent.dirty_below.discard(old_name)
         node.parent, node.name = parent, name
         parent.children[name] = node
+        if isinstance(node, FileNode):
+            node.covers = False  # what stood here is shown until this is finished
         old_parent.note_kind(old_name, directory=False)
         parent.note_kind(name, directory=isinstance(node, DirNode))
         node.ctime_ns = time.time_ns()
@@ -260,7 +264,7 @@ class Namespace:
         """Everything finished that is not committed yet, or None when there is nothing."""
         snap = Snapshot(TreeDelta({}, set(), {}), self._change)
         self._collect(self.root, snap.delta, snap)
-        if not snap.marks and self._root_change <= self._root_committed:
+        if not snap.marks and not snap.uncovered and self._root_change <= self._root_committed:
             return None
         snap.root = self.root.entry()
         return snap
@@ -281,8 +285,11 @@ class Namespace:
                 snap.places[node] = (parent, name)
             else:
                 entry = node.entry()
-                if entry is None:
-                    continue  # created and still being written: nothing of it is shown to others yet
+                if entry is None:  # created and still being written: nothing of it is shown to others yet
+                    if isinstance(node, FileNode) and node.covers:
+                        delta.deletes.add(name)
+                        snap.uncovered.append(node)
+                    continue
                 delta.puts[name] = entry
                 snap.files += 1
                 snap.bytes += entry.size
@@ -293,10 +300,10 @@ class Namespace:
             if name in parent.dirty or not isinstance(node, DirNode):
                 continue
             sub = TreeDelta({}, set(), {})
-            before = len(snap.marks)
+            before = len(snap.marks) + len(snap.uncovered)
             snap.places[node] = (parent, name)
             self._collect(node, sub, snap)
-            if len(snap.marks) > before:
+            if len(snap.marks) + len(snap.uncovered) > before:
                 entry = node.entry()
                 assert entry is not None
                 delta.subdirs[name] = (entry, sub)
@@ -308,6 +315,9 @@ class Namespace:
         for parent, name, change in snap.marks:
             if parent.dirty.get(name) == change and self._stayed(parent, snap):
                 del parent.dirty[name]
+        for node in snap.uncovered:
+            if node.parent is not None and self._stayed(node.parent, snap):
+                node.covers = False
         self._root_committed = max(self._root_committed, min(self._root_change, snap.change))
         self._prune(self.root)
 

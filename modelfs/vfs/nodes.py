@@ -106,14 +106,21 @@ class FileNode(Node):
     writers: int = 0  # handles open for writing
     reader: FileReader | None = None
     finishing: int = 0
+    # What another mount has put at the path, or that it removed it, while a writer here keeps our version open: a
+    # commit that is only about attributes must not bring ours back.
+    theirs: Entry | None = None
+    removed: bool = False
+    covers: bool = False  # made where something was renamed or unlinked that the committed tree still has
 
     @property
     def size(self) -> int:
         return self.state.staged.size if self.state is not None else self.finished_size
 
     def entry(self) -> Entry | None:
-        if not self.exists_finished:
+        if not self.exists_finished or self.removed:
             return None
+        if self.theirs is not None:
+            return self.entry_with(self.theirs.kind, self.theirs.content, self.theirs.size)
         return self.entry_with(self.kind, self.content, self.finished_size)
 
     def busy(self) -> bool:

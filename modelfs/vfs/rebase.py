@@ -16,6 +16,7 @@ from typing import Final
 import trio
 
 from modelfs.ids import TreeId
+from modelfs.repository.merge import merge_files
 from modelfs.repository.objects import EMPTY_TREE, Entry, Kind
 from modelfs.repository.repository import Repository
 from modelfs.repository.trees import Difference
@@ -124,7 +125,7 @@ class Rebase:
                 return []
             steps = self._take_directory(node, child, entry)
         elif child is not None:
-            self._take_file(node, child, entry)
+            self._take_file(node, child, before, entry)
         now = node.children.get(name)
         theirs = now is None and name not in node.dirty and entry is not None and entry.kind is Kind.DIRECTORY
         node.note_kind(name, directory=theirs or isinstance(now, DirNode))
@@ -156,14 +157,43 @@ class Rebase:
         self._replace(parent, child)
         return []
 
-    def _take_file(self, parent: DirNode, child: Node, entry: Entry | None) -> None:
-        if child.name in parent.dirty:
-            return
-        if entry is not None and (entry.kind, entry.content) == (child.kind, child.content):
+    def _take_file(self, parent: DirNode, child: Node, before: Entry | None, entry: Entry | None) -> None:
+        if isinstance(child, FileNode) and child.busy():
+            # `Namespace.resume` looks again when the writer has closed.
+            self._note_theirs(child, before, entry)
+        elif child.name in parent.dirty:
+            self._take_under_attributes(parent, child, before, entry)
+        elif entry is not None and (entry.kind, entry.content) == (child.kind, child.content):
             child.take_attributes(entry)
-        elif not isinstance(child, FileNode) or not child.busy():
+        else:
             self._replace(parent, child)
-        # Else a writer has it open here: `Namespace.resume` looks again when it has closed.
+
+    def _note_theirs(self, child: FileNode, before: Entry | None, entry: Entry | None) -> None:
+        ours = child.entry()
+        if ours is None:
+            if not child.removed:
+                return  # nothing of it has been shown to anyone
+        elif before is None or (ours.kind, ours.content) != (before.kind, before.content):
+            return  # a version of ours that is not committed yet: it is the later one
+        child.removed = entry is None or entry.kind is Kind.DIRECTORY
+        same = entry is not None and (entry.kind, entry.content) == (child.kind, child.content)
+        child.theirs = None if child.removed or same else entry
+
+    def _take_under_attributes(self, parent: DirNode, child: Node, before: Entry | None, entry: Entry | None) -> None:
+        """A name that is dirty only because its attributes were changed here takes their content."""
+        ours = child.entry()
+        if before is None or before.kind is Kind.DIRECTORY or ours is None:
+            return
+        merged = merge_files(before, ours, entry)
+        if merged is not None and (merged.kind, merged.content) == (ours.kind, ours.content):
+            child.take_attributes(merged)
+            return
+        name = child.name
+        self._replace(parent, child)
+        if merged == entry:
+            del parent.dirty[name]
+        elif merged is not None:
+            self._names.adopt(parent, merged)
 
     def _replace(self, parent: DirNode, child: Node) -> None:
         del parent.children[child.name]

@@ -101,11 +101,12 @@ class Checker:
             begun = bisect_right(self._times, op.begin)  # commits from here on were begun after the operation
             upto = bisect_right(self._times, op.end)
             index = next((i for i, value in versions if value == op.value and (value != ABSENT or i >= begun)), None)
-            if index is not None:
+            prompt = not self._configs[op.machine].write_back
+            if index is not None and (not prompt or index < upto):
                 self._landed[id(op)] = index
             if not op.ok:
                 continue
-            if self._configs[op.machine].write_back:
+            if not prompt:
                 later = any(o.changes and o.machine == op.machine and o.begin > op.begin for o in ops)
                 if index is None and not later and not self._replaced_by_rename(op):
                     self._say(op.path, f"acknowledged and not in the history: {_told(op)}")
