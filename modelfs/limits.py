@@ -135,7 +135,6 @@ DEAD_SESSION_POLL: Final = 0.01
 REFRESH_DEFAULT: Final = 1.0
 KERNEL_CACHE_TIMEOUT: Final = 3600.0  # entries and attributes; invalidated actively
 CUT_JOBS: Final = 3  # windows of 2 x CHUNK_MAX being cut at once in one mount: 48 MiB
-DETECT_HEAD: Final = 64 * KiB  # first look at a file's format
 FINISH_ROUNDS: Final = 100  # a close that races with writers cuts again this often before it gives up
 INLINE_WRITE: Final = 64 * KiB  # writes up to this go to the staging file without a thread hop
 COMMIT_RETRY: Final = 5.0  # between attempts to commit namespace changes while the store is away

@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import boto3
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
@@ -31,15 +30,7 @@ class S3Server:
     def make_bucket(self) -> str:
         """Name of a new bucket."""
         name = f"test-{uuid.uuid4().hex}"
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            aws_access_key_id=ceph_rgw.ACCESS_KEY,
-            aws_secret_access_key=ceph_rgw.SECRET_KEY,
-            region_name="us-east-1",
-        )
-        client.create_bucket(Bucket=name)
-        client.close()
+        ceph_rgw.make_bucket(self.endpoint, name)
         return name
 
 

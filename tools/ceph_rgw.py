@@ -115,6 +115,21 @@ def start(directory: Path, port: int, size: int, *, on_disk: bool = False) -> st
     return endpoint
 
 
+def make_bucket(endpoint: str, name: str) -> None:
+    """Make a bucket. Needs boto3, which starting and stopping do without."""
+    import boto3
+
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        region_name="us-east-1",
+    )
+    client.create_bucket(Bucket=name)
+    client.close()
+
+
 def stop(directory: Path) -> None:
     """Stop what `start` started; nothing happens where nothing runs."""
     for name in DAEMONS:

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
+from operator import methodcaller
 
 from benchmarks.speed import data
 from benchmarks.speed.measure import Table
-from benchmarks.speed.sides import Side
+from benchmarks.speed.sides import Modelfs, Side
 from benchmarks.speed.world import World, opened
 
 FAR = 0.010  # seconds a direction: 20 ms for a round trip
 GIGABIT = 125e6  # bytes per second
-SLOW_PART = 4  # over slow lines a model of a quarter of the size is loaded: the line is all that counts
 
-
-def _fresh(side: Side) -> None:
-    side.fresh()
-
-
-def _kept(side: Side) -> None:
-    side.fresh(keep_cache=True)
+FRESH = methodcaller("fresh")  # before a turn: nothing cached
+KEPT = methodcaller("fresh", keep_cache=True)  # before a turn: only what the local disk cache has
 
 
 def cold(world: World, table: Table, rounds: int) -> None:
@@ -33,13 +27,13 @@ def cold(world: World, table: Table, rounds: int) -> None:
                     world.size,
                     sides[:1] if load is data.READ[2] else sides,
                     lambda side, f=file, how=load: how(side.prepare(f)),
-                    before=_fresh,
+                    before=FRESH,
                 )
     name, file, load = data.LOADS[0]
     with opened([world.modelfs("fast")]) as sides:
         for _ in range(rounds):
             table.turn(
-                f"cold {name}, lz4 or raw", world.size, sides, lambda side: load(side.prepare(file)), before=_fresh
+                f"cold {name}, lz4 or raw", world.size, sides, lambda side: load(side.prepare(file)), before=FRESH
             )
 
 
@@ -56,7 +50,7 @@ def slow_lines(world: World, table: Table, rounds: int) -> None:
                         world.size,
                         sides,
                         lambda side: load(side.prepare(file)),
-                        before=_fresh,
+                        before=FRESH,
                     )
 
 
@@ -73,7 +67,7 @@ def one_tensor(world: World, table: Table, rounds: int) -> None:
                         world.size // data.TENSORS,
                         sides,
                         lambda side, n=number: data.one_tensor(side.prepare(data.SAFETENSORS), 17 + 10 * n),
-                        before=_fresh,
+                        before=FRESH,
                     )
 
 
@@ -83,7 +77,7 @@ def warm(world: World, table: Table, rounds: int) -> None:
     with opened([modelfs, ext4]):
         modelfs.fresh()
         for path in world.plain.iterdir():
-            shutil.copyfile(modelfs.root / path.name, "/dev/null")
+            data.READ[2](modelfs.root / path.name)
         modelfs.fresh(keep_cache=True)  # closed in order, so that it is trusted
         for _ in range(rounds):
             for name, file, load in [*data.LOADS, data.READ]:
@@ -92,7 +86,7 @@ def warm(world: World, table: Table, rounds: int) -> None:
                     world.size,
                     [ext4, modelfs],
                     lambda side, f=file, how=load: how(side.prepare(f)),
-                    before=_kept,
+                    before=KEPT,
                 )
             mergerfs = world.mergerfs(world.plain)
             with opened([mergerfs]):
@@ -120,7 +114,7 @@ def warm(world: World, table: Table, rounds: int) -> None:
 def _resident(world: World, side: Side) -> None:
     """Mount anew, with the bytes of the file below it in the page cache."""
     side.fresh(keep_cache=True)
-    below = side.cache / "files" if hasattr(side, "cache") and side.name == "modelfs" else world.plain
+    below = side.cache / "files" if isinstance(side, Modelfs) else world.plain
     for path in below.rglob("*"):
         if path.is_file():
             data.READ[2](path)

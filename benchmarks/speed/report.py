@@ -12,6 +12,7 @@ import matplotlib as mpl
 from matplotlib import pyplot
 
 from benchmarks.speed.measure import Comparison, Figures
+from benchmarks.speed.small import COUNTS, PER_DIRECTORY, READS
 
 GIB = 1 << 30
 PEERS = ("rclone", "s3fs")
@@ -19,7 +20,7 @@ MODELFS = "modelfs"
 
 Comparisons = dict[str, Comparison]
 _LOADS = ("safetensors.torch.load_file", "torch.load", "torch.load(mmap=True)")
-_FIND = ("find, {:,} files", "find again, {:,} files", "ls -l of 1,000 of {:,} files")
+_FIND = ("find, {:,} files", "find again, {:,} files", f"ls -l of {PER_DIRECTORY:,} of {{:,}} files")
 
 
 class Bounds:
@@ -47,8 +48,8 @@ class Bounds:
         self._over("torch.save, write-back", "ext4", ("ext4",), 1.3)
         self._over("torch.save, write-through", "the slower of ext4 and upload", ("ext4", "upload"), 1.2, slowest=True)
         for threads in ("1 thread", "16 threads"):
-            self._over(f"4000 reads of 4 KiB at random, {threads}", "the best mounting peer", PEERS, 1.0)
-        for count in (1_000, 10_000, 100_000):
+            self._over(f"{READS} reads of 4 KiB at random, {threads}", "the best mounting peer", PEERS, 1.0)
+        for count in COUNTS:
             for what in _FIND:
                 self._over(what.format(count), "the best mounting peer", PEERS, 1.0)
         return self.rows
@@ -69,7 +70,6 @@ class Bounds:
         mapped, read = self._all.get(f"{state} safetensors.torch.load_file"), self._all.get(f"{state} read()")
         if mapped is None or read is None or MODELFS not in read.sides:
             return
-        # What touching mapped pages costs by itself is seen on the local disk, where it was measured too.
         ratio = statistics.median(
             a / b for a, b in zip(mapped.sides[MODELFS].wall, read.sides[MODELFS].wall, strict=False)
         )

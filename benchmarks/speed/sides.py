@@ -13,11 +13,10 @@ import signal
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import obstore
 from obstore.store import S3Store
 
@@ -53,18 +52,6 @@ class Place:
             "region": "us-east-1",
         }
         return S3Store(self.bucket, prefix=prefix, config=options, client_options={"allow_http": True})
-
-    def make_bucket(self) -> None:
-        """Make the bucket."""
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.endpoint,
-            aws_access_key_id=self.access_key,
-            aws_secret_access_key=self.secret_key,
-            region_name="us-east-1",
-        )
-        client.create_bucket(Bucket=self.bucket)
-        client.close()
 
     def environment(self) -> dict[str, str]:
         """For programs that read their keys from it."""
@@ -225,12 +212,6 @@ class Modelfs(Side):
         if self._mounted:
             daemon.unmount(self.root, progress=lambda facts: None, timeout=600)
             self._mounted = False
-
-
-@dataclass
-class _Running:
-    process: subprocess.Popen[bytes] | None = None
-    cache: Path = field(default_factory=Path)
 
 
 class Foreign(Side):

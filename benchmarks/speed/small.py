@@ -15,6 +15,7 @@ import msgspec
 import obstore
 
 from benchmarks.speed import data
+from benchmarks.speed.loads import FRESH, KEPT
 from benchmarks.speed.measure import Table
 from benchmarks.speed.sides import PLAIN, Side
 from benchmarks.speed.world import World, make_store, opened
@@ -46,7 +47,7 @@ def random_reads(world: World, table: Table, rounds: int) -> None:
                     into[side.name] = _read_at_random(side.root / data.SAFETENSORS, t, n)
 
                 name = f"{READS} reads of 4 KiB at random, {threads} thread{'s' if threads > 1 else ''}"
-                table.turn(name, 0, sides, read, before=lambda side: side.fresh(keep_cache=True))
+                table.turn(name, 0, sides, read, before=KEPT)
                 for side_name, found in latencies.items():
                     table.figures(name, 0, side_name).p99.append(statistics.quantiles(found, n=100)[98])
 
@@ -92,19 +93,15 @@ def metadata(world: World, table: Table, rounds: int) -> None:
 
         with opened(sides):
             for _ in range(rounds):
-                table.turn(f"find, {count:,} files", 0, sides, lambda side, r=root: _find(r(side)), before=_fresh)
+                table.turn(f"find, {count:,} files", 0, sides, lambda side, r=root: _find(r(side)), before=FRESH)
                 table.turn(f"find again, {count:,} files", 0, sides, lambda side, r=root: _find(r(side)), cold=False)
                 table.turn(
                     f"ls -l of {PER_DIRECTORY:,} of {count:,} files",
                     0,
                     sides,
                     lambda side, r=root: _run("ls", "-l", r(side) / "d000"),
-                    before=_fresh,
+                    before=FRESH,
                 )
-
-
-def _fresh(side: Side) -> None:
-    side.fresh()
 
 
 def _find(path: Path) -> None:

@@ -47,11 +47,9 @@ class World:
         """The modelfs store of that name, by the gateway or by another way to it."""
         return f"s3://{BUCKET}/{store}?endpoint={(place or self.place).endpoint}&region=us-east-1"
 
-    def modelfs(
-        self, store: str = "balanced", work: str = "", place: Place | None = None, **options: object
-    ) -> Modelfs:
+    def modelfs(self, store: str = "balanced", work: str = "", place: Place | None = None) -> Modelfs:
         """A mount of one of the stores. ``work`` names its directory when there are several."""
-        return Modelfs(self.work(work), self.url(store, place), **options)
+        return Modelfs(self.work(work), self.url(store, place))
 
     def peers(self, work: str = "", place: Place | None = None) -> list[Side]:
         """The mounts that one would pick instead."""
@@ -108,7 +106,7 @@ def made(directory: Path, size: int, peer_files: int, say: Callable[[str], None]
     endpoint = ceph_rgw.start(cluster, ceph_rgw.free_port(), STORE_BYTES, on_disk=True)
     try:
         place = Place(endpoint, BUCKET, ceph_rgw.ACCESS_KEY, ceph_rgw.SECRET_KEY)
-        place.make_bucket()
+        ceph_rgw.make_bucket(endpoint, BUCKET)
         os.environ.update(place.environment())
         plain = directory / "plain"
         plain.mkdir()

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from modelfs import limits
 from modelfs.errors import ConflictError, CorruptError, NotFoundError
@@ -21,8 +22,10 @@ from modelfs.repository import gcformat as gc
 from modelfs.repository.gcformat import Run, Sentence
 from modelfs.repository.idset import IdSet
 from modelfs.repository.presence import Presence
-from modelfs.store.base import ObjectInfo, Store
+from modelfs.store.base import Buffer, ObjectInfo, Store
 from modelfs.store.clock import Clock, store_time
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,17 +177,16 @@ def alive(info: ObjectInfo, run: Run, now: float) -> bool:
 
 def read_run(store: Store, number: int) -> Run:
     """One run. NotFoundError, CorruptError."""
-    key = gc.run_key(number)
-    try:
-        return gc.unpack_run(store.get(key))
-    except ValueError as error:
-        raise CorruptError(f"{key} in {store.url} is damaged: {error}", key) from error
+    return _read(store, gc.run_key(number), gc.unpack_run)
 
 
 def read_sentence(store: Store, name: str) -> Sentence:
     """One sentence. NotFoundError, CorruptError."""
-    key = gc.sentence_key(name)
+    return _read(store, gc.sentence_key(name), gc.unpack_sentence)
+
+
+def _read(store: Store, key: str, unpack: Callable[[Buffer], T]) -> T:
     try:
-        return gc.unpack_sentence(store.get(key))
+        return unpack(store.get(key))
     except ValueError as error:
         raise CorruptError(f"{key} in {store.url} is damaged: {error}", key) from error

@@ -236,10 +236,6 @@ class Journal:
         if doomed:
             await trio.to_thread.run_sync(_unlink, [self._stage_dir / name for name in doomed], limiter=self._io)
 
-    def acknowledged_files(self) -> int:
-        """Acknowledged contents that are only on this machine."""
-        return len(self._acknowledged)
-
     def close(self) -> None:
         """Close the log file."""
         self._log.close()

@@ -206,11 +206,11 @@ class Namespace:
         self.mark(parent, name)
         return node
 
-    def link(self, node: Node, parent: DirNode, name: bytes, group: bytes = b"") -> None:
+    def link(self, node: Node, parent: DirNode, name: bytes, group: bytes) -> None:
         """Give a node one more name; the caller has checked that it is free and that the node has one. ``group``: the
-        one that the file gets if it has none (default: a new one)."""
+        one that the file gets if it has none."""
         if not node.group:
-            self.links.regroup(node, group or os.urandom(limits.LINK_GROUP))
+            self.links.regroup(node, group)
             self.changed(node)
         self._add_place(node, parent, name)
         node.ctime_ns = time.time_ns()

@@ -211,7 +211,7 @@ async def _replay(names: Namespace, files: Files, change: Record) -> None:
             node = None
         linked = names.links.of_group(change.entry.group) if change.entry.group else None
         if node is None and linked is not None:
-            names.link(linked, parent, name)
+            names.link(linked, parent, name, linked.group)
             node = linked
         if node is None:
             entry = change.entry
