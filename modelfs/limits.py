@@ -133,7 +133,9 @@ DEAD_SESSION_POLL: Final = 0.01
 
 # --- following
 REFRESH_DEFAULT: Final = 1.0
-KERNEL_CACHE_TIMEOUT: Final = 3600.0  # entries and attributes; invalidated actively
+KERNEL_CACHE_TIMEOUT: Final = 3600.0  # entries and attributes of history, which does not change
+KERNEL_CACHE_SHARE: Final = 0.25  # of the refresh interval, for others; asking the store takes the rest
+KERNEL_CACHE_LIVE: Final = 1.0  # and no more than this: what happens on this machine shows so late, too
 CUT_JOBS: Final = 3  # windows of 2 x CHUNK_MAX being cut at once in one mount: 48 MiB
 FINISH_ROUNDS: Final = 100  # a close that races with writers cuts again this often before it gives up
 INLINE_WRITE: Final = 64 * KiB  # writes up to this go to the staging file without a thread hop

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
+from faultystore import Faults
+
+from modelfs import config
 from modelfs.config import MountOptions
-from modelfs.fuse import daemon
+from modelfs.fuse import control, daemon
 from modelfs.fuse.claim import lift
 from modelfs.fuse.mountpoint import mount_table
 from modelfs.process import alive
@@ -36,15 +41,20 @@ class Machine:
         store.close()
         return str(path)
 
-    def mount(self, store: str, name: str = "mnt", cache: str = "cache", **options: Any) -> Path:
-        """Mount ``store`` in the background and return the mount point."""
+    def mount(
+        self, store: str, name: str = "mnt", cache: str = "cache", faults: Faults | None = None, **options: Any
+    ) -> Path:
+        """Mount ``store`` in the background and return the mount point. With ``faults`` the store fails as they say."""
         mountpoint = self.directory / name
         if not any(entry.path == str(mountpoint) for entry in mount_table()):
             mountpoint.mkdir(exist_ok=True)
         options.setdefault("log_file", self.directory / f"{name}.log")
-        daemon.mount_background(
-            MountOptions(store_url=store, mountpoint=mountpoint, cache_dir=self.directory / cache, **options)
-        )
+        what = MountOptions(store_url=store, mountpoint=mountpoint, cache_dir=self.directory / cache, **options)
+        if faults is None:
+            daemon.mount_background(what)
+        else:
+            with mock.patch.dict(os.environ, faults.environment()):
+                daemon.mount_background(what, "faultydaemon")
         self._mounted[mountpoint] = self.pid(mountpoint)
         return mountpoint
 
@@ -77,6 +87,17 @@ class Machine:
         os.kill(pid, signal.SIGKILL)
         while alive(pid):
             time.sleep(0.005)
+
+    def dead(self, mountpoint: Path) -> bool:
+        """True when the daemon of the mount has ended."""
+        return not alive(self._mounted[mountpoint])
+
+    def drain(self, mountpoint: Path) -> None:
+        """Bring everything that is pending into the store now. The mount may have to notice first that it is back."""
+        record = json.loads(config.mount_record(mountpoint).read_text())
+        eventually(
+            lambda: "error" not in control.ask(Path(record["socket"]), "drain", 60.0), f"everything of {mountpoint}"
+        )
 
     def log(self, name: str = "mnt") -> str:
         """The daemon's log so far."""

@@ -31,13 +31,13 @@ from modelfs.fuse import control
 from modelfs.fuse.claim import Claim, lift
 from modelfs.fuse.drain import Drain, Watchdog
 from modelfs.fuse.mountpoint import check_fuse, detach, mounted_at, tune
-from modelfs.fuse.notify import Notifier
 from modelfs.fuse.operations import Operations, Presentation
-from modelfs.fuse.stack import Stack, open_stack
+from modelfs.fuse.stack import Opener, Stack, open_stack
 from modelfs.journal.session import dead_sessions
 from modelfs.memory import keep_heap
 from modelfs.process import alive, holders
 from modelfs.reader.source import ChunkSource
+from modelfs.store.open import open_store
 from modelfs.vfs.recovery import replay
 from modelfs.vfs.vfs import Vfs, VfsOptions
 from modelfs.writer.uploader import Uploader
@@ -66,7 +66,7 @@ class Ready:
         return True
 
 
-def mount_foreground(options: MountOptions, ready: Ready | None = None) -> int:
+def mount_foreground(options: MountOptions, ready: Ready | None = None, opener: Opener = open_store) -> int:
     """Serve the mount until it is unmounted or a signal asks to stop. Returns the exit code.
 
     Raises UsageError and StoreError for what is wrong before the mount stands.
@@ -76,7 +76,7 @@ def mount_foreground(options: MountOptions, ready: Ready | None = None) -> int:
     watchdog = Watchdog()
     try:
         keep_heap()
-        stack = open_stack(options)
+        stack = open_stack(options, opener)
         options = replace(options, secret=None)  # the stack has what it needs of it
         try:
             return trio.run(_serve, options, stack, claim, watchdog, ready)
@@ -101,12 +101,11 @@ def _fuse_options(options: MountOptions, store_url: str, read_only: bool) -> set
 async def _serve(options: MountOptions, stack: Stack, claim: Claim, watchdog: Watchdog, ready: Ready | None) -> int:
     read_only = stack.session is None
     history = options.at is not None
-    notifier = Notifier()
     source = ChunkSource(stack.repo, stack.cache)
     uploader = Uploader(stack.repo, stack.params)
-    show = Presentation(
-        options.uid, options.gid, options.umask, limits.KERNEL_CACHE_TIMEOUT if options.refresh or history else 0.0
-    )
+    live = min(options.refresh * limits.KERNEL_CACHE_SHARE, limits.KERNEL_CACHE_LIVE)
+    remembered = limits.KERNEL_CACHE_TIMEOUT if history else live
+    show = Presentation(options.uid, options.gid, options.umask, remembered)
     failed = 0
     if stack.session is not None:
         await _recover(options, stack, source, uploader)
@@ -119,7 +118,6 @@ async def _serve(options: MountOptions, stack: Stack, claim: Claim, watchdog: Wa
             stack.session.stage if stack.session is not None else stack.disk,
             stack.session.log() if stack.session is not None else None,
             nursery,
-            notifier,
         )
         operations = Operations(vfs, show, lambda: os.statvfs(stack.disk))
         try:
@@ -142,13 +140,12 @@ async def _serve(options: MountOptions, stack: Stack, claim: Claim, watchdog: Wa
             nursery.start_soon(_announce, options.mountpoint, record, socket_path, mount, ready)
             await pyfuse3.main(min_tasks=8, max_tasks=limits.FUSE_TASKS)
         finally:
-            notifier.close()
             pyfuse3.close(unmount=True)
             claim.release()  # others may mount here while the rest is brought into the store
             try:
                 failed = 0 if await drain.run() else 1
             finally:
-                stack.drained = vfs.settled()
+                stack.drained = vfs.durability.settled()
                 _unregister(record)
                 watchdog.start()
                 nursery.cancel_scope.cancel()
@@ -167,6 +164,12 @@ async def _recover(options: MountOptions, stack: Stack, source: ChunkSource, upl
     root = config.journal_directory(stack.repo.format.id)
     sessions = await trio.to_thread.run_sync(dead_sessions, root, options.branch)
     for done in await replay(sessions, source, uploader, options.branch):
+        if done.away:
+            # A mount without them would show, and let others overwrite, what is older than what was acknowledged.
+            raise ModelfsError(
+                f"a mount that died had acknowledged changes, and the store does not take them now ({done.failure}); "
+                f"they are kept: see `modelfs journal ls`"
+            )
         if done.record is not None and done.record.number > stack.head.number:
             stack.head = done.record
 
@@ -231,7 +234,7 @@ class _Mount:
     async def answer(self, op: str) -> Facts:
         """Serve one control request."""
         if op == "drain":
-            await self.vfs.drain()
+            await self.vfs.durability.drain()
         elif op == "detached":
             self.claim.release()
         elif op != "status":
@@ -240,7 +243,7 @@ class _Mount:
 
     def facts(self) -> Facts:
         """The state of the mount; sizes in bytes, times in seconds."""
-        files, size = self.vfs.pending()
+        files, size = self.vfs.durability.pending()
         fetched = self.vfs.source.statistics()
         return {
             "mountpoint": str(self.options.mountpoint),
@@ -255,8 +258,8 @@ class _Mount:
             "uptime": time.time() - self.since,
             "pending_files": files,
             "pending_bytes": size,
-            "pending": not self.vfs.settled(),
-            "being_written": self.vfs.being_written(),
+            "pending": not self.vfs.durability.settled(),
+            "being_written": self.vfs.durability.being_written(),
             "uploading": self.vfs.uploader.active(),
             "open_files": len(self.vfs.open_files),
             "fetching": fetched.in_flight,
@@ -274,8 +277,9 @@ class _Mount:
 # -- starting one in the background -----------------------------------------------------------------------------------
 
 
-def mount_background(options: MountOptions) -> None:
-    """Start a daemon for the mount and return when the mount answers; UsageError or ModelfsError with its one line."""
+def mount_background(options: MountOptions, program: str = "modelfs.fuse.daemon") -> None:
+    """Start a daemon for the mount and return when the mount answers; UsageError or ModelfsError with its one line.
+    ``program``: the module that is run, which calls `child`."""
     options = replace(options, log_file=options.log_file or config.mount_log(options.mountpoint))
     assert options.log_file is not None
     options.log_file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -284,7 +288,7 @@ def mount_background(options: MountOptions) -> None:
         try:
             with options.log_file.open("a") as log_file:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "modelfs.fuse.daemon", str(write_fd)],
+                    [sys.executable, "-m", program, str(write_fd)],
                     stdin=subprocess.PIPE,
                     stdout=log_file,
                     stderr=log_file,
@@ -346,11 +350,12 @@ def setup_logging(stream: IO[str], *, debug: bool) -> None:
     logging.getLogger("pyfuse3").setLevel(logging.INFO)
 
 
-def _child(ready: Ready) -> int:
+def child(ready: Ready, opener: Opener = open_store) -> int:
+    """The background daemon: options come in on standard input, ``ready`` hears how it went. The exit code."""
     options = _decode(sys.stdin.buffer.read())
     setup_logging(sys.stderr, debug=options.debug)
     try:
-        return mount_foreground(options, ready)
+        return mount_foreground(options, ready, opener)
     except BaseException as failure:
         error = first_cause(failure) if isinstance(failure, BaseExceptionGroup) else failure
         if not isinstance(error, ModelfsError):
@@ -457,4 +462,4 @@ def _who_holds(mountpoint: Path, daemon: int) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(_child(Ready(int(sys.argv[1]))))
+    sys.exit(child(Ready(int(sys.argv[1]))))

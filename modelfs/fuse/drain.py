@@ -47,9 +47,9 @@ class Drain:
             async with trio.open_nursery() as either:
                 for event in (done, self._hurried):
                     either.start_soon(_first, event, either.cancel_scope)
-        if self._vfs.settled():
+        if self._vfs.durability.settled():
             return True
-        files, size = self._vfs.pending()
+        files, size = self._vfs.durability.pending()
         log.error(
             "%d files (%d bytes) are not in the store; they stay in the journal of this machine: what was acknowledged "
             "goes up with the next mount or `modelfs journal retry`",
@@ -61,7 +61,7 @@ class Drain:
     async def _try(self, done: trio.Event) -> None:
         while True:
             try:
-                await self._vfs.drain()
+                await self._vfs.durability.drain()
                 break
             except (ModelfsError, OSError) as error:
                 log.error("ending, but not everything is in the store yet: %s", error)

@@ -49,7 +49,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Presentation:
-    """What the mount shows instead of the stored owner and mode, and for how long the kernel may keep it."""
+    """What the mount shows instead of the stored owner and mode, and for how long the kernel may keep it.
+
+    The kernel is never told to forget a name. That takes the lock of the directory, which whoever waits there for our
+    answer holds: a daemon that is killed at that moment can neither answer nor die, and hangs everybody for good.
+    """
 
     uid: int | None
     gid: int | None

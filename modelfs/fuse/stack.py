@@ -7,16 +7,18 @@ that each mistake is one line and leaves nothing behind.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from modelfs.cache.cache import Cache
 from modelfs.chunking.params import ChunkParams
 from modelfs.codecs import Compression
 from modelfs.config import MountOptions, cache_directory, journal_directory, seen_directory
-from modelfs.errors import UnknownRefError
+from modelfs.errors import ModelfsError, UnknownRefError
 from modelfs.journal.admission import admit_writer
 from modelfs.journal.session import Session
 from modelfs.repository.access import Access
@@ -26,6 +28,15 @@ from modelfs.repository.repository import Repository
 from modelfs.store.base import Store
 from modelfs.store.lease import Lease
 from modelfs.store.open import open_store
+from modelfs.store.retry import RetryStore
+
+log = logging.getLogger(__name__)
+
+
+class Opener(Protocol):
+    """How the store of a mount is opened: `open_store`."""
+
+    def __call__(self, url: str, *, timeout: float) -> RetryStore: ...
 
 
 @dataclass(slots=True)
@@ -45,18 +56,22 @@ class Stack:
     def close(self) -> None:
         """Let go of files, locks and connections."""
         if self.lease is not None:
-            self.lease.release()
+            try:
+                self.lease.release()
+            except ModelfsError as error:
+                log.warning("the single-writer lease could not be given up, it ends by itself: %s", error)
         if self.session is not None:
             self.session.close(discard_log=self.drained)
         self.cache.close()
         self.store.close()
 
 
-def open_stack(options: MountOptions) -> Stack:
-    """Open everything that ``options`` names. UsageError says what the user can mend; then nothing is left open."""
+def open_stack(options: MountOptions, opener: Opener = open_store) -> Stack:
+    """Open everything that ``options`` names, the store through ``opener``. UsageError says what the user can mend;
+    then nothing is left open."""
     os.umask(0o077)
     with contextlib.ExitStack() as opened:
-        store = open_store(options.store_url, timeout=options.store_timeout)
+        store = opener(options.store_url, timeout=options.store_timeout)
         opened.callback(store.close)
         access = _access(options)
         read_only = options.read_only or options.at is not None

@@ -12,7 +12,7 @@ death of the daemon, `sync` that of the machine. A record speaks of paths, as th
     Move(old, new)          the entry and all below it moved; ``exchange`` swaps the two
     Link(old, new, group)   the file at ``old`` is to be found at ``new`` as well
     Mark(n)                 what is above, and is not repeated right below, goes into the commit that is being made
-    Announce(n, tree)       that commit will have this root tree: if the branch has it, everything above mark n is in it
+    Announce(n, commit)     that commit is about to be written: if the branch has it, everything above mark n is in it
     Committed(commit, …)    everything above is in this commit, but for the records that it repeats
 """
 
@@ -115,10 +115,12 @@ class Mark(msgspec.Struct, frozen=True, array_like=True, tag="mark"):
 
 
 class Announce(msgspec.Struct, frozen=True, array_like=True, tag="announce"):
-    """The commit of mark ``number`` is about to be written and has the root tree ``tree``."""
+    """The commit of mark ``mark`` is about to be written as ``number`` of the branch and has the id ``commit``. The
+    newest announcement counts: of an earlier one it is known that it failed."""
 
+    mark: int
     number: int
-    tree: bytes
+    commit: bytes
 
 
 class Committed(msgspec.Struct, frozen=True, array_like=True, tag="committed"):
@@ -253,12 +255,12 @@ def read_log(path: Path) -> list[Record]:
 
 
 def unfinished(
-    records: list[Record], landed: Callable[[Begin, bytes], int | None] = lambda begin, tree: None
+    records: list[Record], landed: Callable[[str, Announce], bool] = lambda branch, announced: False
 ) -> tuple[Begin | None, list[Record]]:
     """The commit that what is left of a log builds on, and the changes that are not in the store.
 
-    A log may end between a commit and the word that it was made. ``landed`` is asked then for the number of a commit
-    after ``begin`` that has the announced tree; None: there is none.
+    A log may end between a commit and the word that it was made. ``landed`` is asked then whether the branch has the
+    announced commit.
     """
     begin: Begin | None = None
     left: list[Record] = []
@@ -276,10 +278,8 @@ def unfinished(
             announced = record
         elif not isinstance(record, Opened):
             left.append(record)
-    if begin is not None and announced is not None and announced.number in marks:
-        number = landed(begin, announced.tree)
-        if number is not None:
-            return Begin(begin.branch, number), left[marks[announced.number] :]
+    if begin is not None and announced is not None and announced.mark in marks and landed(begin.branch, announced):
+        return Begin(begin.branch, announced.number), left[marks[announced.mark] :]
     return begin, left
 
 

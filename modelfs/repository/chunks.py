@@ -20,6 +20,7 @@ from modelfs import codecs, limits
 from modelfs.codecs import Compression, DeltaHead, Element
 from modelfs.errors import AlreadyExistsError, CorruptError, NotFoundError, UsageError
 from modelfs.ids import ChunkId, Ids
+from modelfs.repository.again import twice
 from modelfs.repository.condemned import Condemned
 from modelfs.repository.keys import base_key, chunk_key
 from modelfs.store.base import Buffer, Store
@@ -94,11 +95,16 @@ class Chunks:
         stamp = self.presence.stamp()
         if not 0 < length <= limits.CHUNK_LENGTH_MAX:
             raise CorruptError(f"chunk {chunk.hex()} is said to have {length} bytes", key)
-        try:
+
+        def fetch() -> tuple[Buffer, Buffer]:
             encoded = self._store.get(key)
             plain = codecs.decode(encoded, length, read_base)
             if self._ids.digest(plain) != chunk:
                 raise CorruptError("its bytes do not match its id", key)
+            return encoded, plain
+
+        try:
+            encoded, plain = twice(fetch, key)
         except NotFoundError as error:
             self.presence.suspect(chunk)
             raise NotFoundError(f"chunk {chunk.hex()} is missing in {self._store.url}", key) from error

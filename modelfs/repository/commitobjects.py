@@ -35,8 +35,9 @@ class CommitObjects:
         """The object of a commit, the same each time."""
         plain = pack_commit(record.commit)
         if not record.signed_by:
-            return wrap(plain)
-        return wrap(pack_signed(plain, Signature(PublicKey(record.signed_by), record.signature)))
+            return wrap(plain, checksum=True)
+        signature = Signature(PublicKey(record.signed_by), record.signature)
+        return wrap(pack_signed(plain, signature), checksum=True)
 
     def parse(self, branch: str, number: int, stored: Buffer) -> CommitRecord:
         """A commit; its signature, if it has one, fits. ValueError."""

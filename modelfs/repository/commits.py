@@ -2,7 +2,8 @@
 
 `Commits.commit` is optimistic: it writes number n+1 if it is absent; when somebody else was first, our changes are
 merged over theirs and the next number is tried. An object of that number with our own bytes is our own, its
-acknowledgement lost on the way. Every commit names the digest of its parent, which is checked whenever both are at
+acknowledgement lost on the way; when even that cannot be found out, the caller has heard of the attempt beforehand and
+asks `settle` later. Every commit names the digest of its parent, which is checked whenever both are at
 hand; a commit that does not fit its number or its parent is a CorruptError naming its key. Who trusts certain keys
 gets no commit that none of them signed, unless one that is signed follows it in the chain; and nobody gets a head that
 is older than what this machine has seen.
@@ -36,6 +37,7 @@ from modelfs.errors import (
     UntrustedError,
     UsageError,
 )
+from modelfs.repository.again import twice
 from modelfs.repository.commitobjects import CommitObjects
 from modelfs.repository.condemned import Condemned, commit_id
 from modelfs.repository.gcformat import NOTHING, Collected, commits_area
@@ -51,6 +53,7 @@ __all__ = ["CommitRecord", "Commits", "empty_root"]
 
 # (tree of the head, root to be committed, ids whose objects are known to be there): see `assurance`
 Assure = Callable[[bytes, Entry, Collection[bytes]], None]
+Announce = Callable[[CommitRecord], None]
 
 
 class Commits:
@@ -105,9 +108,8 @@ class Commits:
         """One commit, verified for itself alone; its signature, if it has one, fits. Whom to trust, and whether it
         fits its neighbours, is for the caller to judge."""
         key = commit_key(check_ref_name(branch), number)
-        stored = self._store.get(key)
         try:
-            return self._objects.parse(branch, number, stored)
+            return twice(lambda: self._objects.parse(branch, number, self._store.get(key)), key)
         except ValueError as error:
             raise CorruptError(f"commit {branch}@{number} in {self._store.url} is damaged: {error}", key) from error
 
@@ -226,11 +228,16 @@ class Commits:
         *,
         reached: Collection[bytes] = (),
         revive: bool = False,
+        announce: Announce = lambda record: None,
     ) -> CommitRecord:
         """Add a commit whose changes are those from ``base`` to ``root`` (``base`` None: all of ``root``), on top of
         whatever the branch holds by then. Everything that ``root`` refers to is in the store already, or it is what
-        a collection took meanwhile and this machine can bring back. ``reached``: ids of manifests and trees that a
-        commit which is not condemned reaches. ``revive``: a deleted branch begins again."""
+        a collection took meanwhile and this machine can bring back. Where nothing is left to change on top of what the
+        branch holds, the commit that is returned is its head. ``reached``: ids of manifests and trees that a
+        commit which is not condemned reaches. ``revive``: a deleted branch begins again.
+
+        ``announce`` is told of every commit before it is written. After an error the last one of them may be in the
+        store or may yet get there; all others are not."""
         check_ref_name(branch)
         base_root = base.commit.root if base is not None else empty_root(root)
         on_top = base is not None and base.branch == branch and not base.commit.ends and self._is_head(base)
@@ -242,10 +249,14 @@ class Commits:
                 raise CollectedError(f"the branch {branch} of {self._store.url} was deleted")
             began = self._clock.boot()
             below = None if head is None or head.commit.ends else head.commit.root
-            merged = root if below is None or head is base else self._merge.roots(base_root, root, below)
+            merged = root
+            if head is not None and below is not None and head is not base:
+                merged = self._merge.roots(base_root, root, below)
+                if base is not None and merged == below:
+                    return head  # others have made the same changes, or later ones in their place
             assure = partial(self._assure, EMPTY_TREE if below is None else below.content, merged, reached)
             assure()
-            record = self._try(branch, head, merged, message, files, size)
+            record = self._try(branch, head, merged, message, files, size, announce)
             if record is not None and not self._late(record, began):
                 if (
                     self._clock.boot() - began > self._condemned.patience
@@ -254,6 +265,37 @@ class Commits:
                 return record
             head = self.last(branch, after=head.number if head else 1)
         raise ConflictError(f"{branch} of {self._store.url} moved on {limits.COMMIT_REBASES} times in a row")
+
+    def made(self, branch: str, number: int, commit: bytes) -> bool | None:
+        """True when the commit of that number is, or was before it was collected, the one with the id ``commit``, False
+        when it is another one, None when there is none yet. CollectedError when nobody can tell any more: what followed
+        it was collected as well."""
+        try:
+            return self.read(branch, number).id == commit
+        except NotFoundError:
+            if number not in self.collected(branch):
+                return None
+        try:
+            return self.read(branch, number + 1).commit.parent == commit
+        except NotFoundError as error:
+            raise CollectedError(
+                f"{branch}@{number}, which may or may not hold these changes, was collected, and so was what followed"
+            ) from error
+
+    def settle(self, record: CommitRecord) -> bool:
+        """Find out for good what became of a commit that was announced: True when it is in its place, False when
+        another one is. One that is not there is written now, as it was, so that an attempt which is still on its way
+        changes nothing any more. CollectedError as from `made`."""
+        made = self.made(record.branch, record.number, record.id)
+        if made is not None:
+            return made
+        began = self._clock.boot()
+        try:
+            below = self.read(record.branch, record.number - 1).commit.root.content if record.number > 1 else EMPTY_TREE
+        except NotFoundError:  # collected
+            below = EMPTY_TREE
+        self._assure(below, record.commit.root, ())
+        return self._write(record) and not self._late(record, began)
 
     def hold(self, record: CommitRecord) -> None:
         """A commit that is condemned stays: it is written again, after what it reaches was. ConflictError."""
@@ -291,7 +333,14 @@ class Commits:
         raise ConflictError(f"{branch} of {self._store.url} moved on {limits.COMMIT_REBASES} times in a row")
 
     def _try(
-        self, branch: str, head: CommitRecord | None, root: Entry, message: str, files: int, size: int
+        self,
+        branch: str,
+        head: CommitRecord | None,
+        root: Entry,
+        message: str,
+        files: int,
+        size: int,
+        announce: Announce = lambda record: None,
     ) -> CommitRecord | None:
         """Write the commit after ``head``; None when somebody else did."""
         commit = Commit(
@@ -306,17 +355,22 @@ class Commits:
             size=size,
         )
         record = self._objects.make(branch, commit)
+        announce(record)
+        return record if self._write(record) else None
+
+    def _write(self, record: CommitRecord) -> bool:
+        """Write a commit in its place; False when somebody else's is there."""
         asked = self._clock.boot()
         try:
-            self._store.put_if_absent(commit_key(branch, commit.number), self._objects.stored(record))
+            self._store.put_if_absent(commit_key(record.branch, record.number), self._objects.stored(record))
         except AlreadyExistsError:
-            if self.read(branch, commit.number).id != record.id:
-                return None
+            if self.read(record.branch, record.number).id != record.id:
+                return False
         self._remember(record)
         self._seen.note(record)
         with self._lock:
-            self._newest[branch] = (record.number, asked)
-        return record
+            self._newest[record.branch] = (record.number, asked)
+        return True
 
     def _last_listed(self, branch: str) -> int:
         return max(self._numbers(branch), default=0)

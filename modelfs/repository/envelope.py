@@ -3,8 +3,9 @@
     0x00  the msgpack bytes follow
     0x01  one zstd frame follows, which declares the size of its content
 
-Used for manifests, tree pages, commits and tags. `unwrap` looks at the declared size before anything is
-decompressed, so that a bomb costs no more than ``META_OBJECT_MAX``.
+Used for manifests, tree pages, commits and tags. The last two are not named by their hash, so nothing else would tell
+that a bit of them has flipped: they are always a frame, with the checksum that zstd frames can have. `unwrap` looks at
+the declared size before anything is decompressed, so that a bomb costs no more than ``META_OBJECT_MAX``.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ _ZSTD: Final = 1
 _LEVEL: Final = 3
 
 
-def wrap(plain: bytes) -> bytes:
-    """The bytes to store: compressed when that is smaller."""
-    packed = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True).compress(plain)
-    if len(packed) < len(plain):
+def wrap(plain: bytes, *, checksum: bool = False) -> bytes:
+    """The bytes to store: compressed when that is smaller, or when a checksum is wanted."""
+    frame = zstandard.ZstdCompressor(level=_LEVEL, write_content_size=True, write_checksum=checksum)
+    packed = frame.compress(plain)
+    if checksum or len(packed) < len(plain):
         return bytes((_ZSTD,)) + packed
     return bytes((_RAW,)) + plain
 

@@ -4,7 +4,7 @@ A merge goes by path, and a file with several names has several paths. So before
 of that kind the content and attributes that it will have, in all three trees: what then still differs between two of
 them is which names a file has, and that is merged by path like anything else. The rules that follow from it:
 
-- content and attributes: ours where we changed them, else theirs, and the same for all names that are left;
+- content and each attribute: ours where we changed it, else theirs, and the same for all names that are left;
 - a name that one side added or removed is added or removed; when they removed every name of a file to which we wrote,
   ours stay;
 - the same file linked by both sides is one file, with the names of both;
@@ -25,6 +25,7 @@ import msgspec
 from modelfs import limits
 from modelfs.errors import CorruptError
 from modelfs.ids import TreeId
+from modelfs.repository.filemerge import merge_files
 from modelfs.repository.objects import EMPTY_TREE, Entry, Kind, TreeDelta
 from modelfs.repository.trees import Trees
 
@@ -48,12 +49,17 @@ class _Group:
 
     def merged(self) -> Entry | None:
         base, ours, theirs = self.values
-        return theirs if ours is None or (theirs is not None and ours == base) else ours
+        if ours is None or theirs is None:
+            return ours or theirs
+        return merge_files(base, ours, theirs) if base is not None else ours
 
     def lost(self) -> bool:
-        """True when we wrote to it and no name would be left, because they removed them all."""
+        """True when we wrote to it and no name would be left, because they removed them all. (Who only changed a mode
+        does not bring it back.)"""
         base, ours, _ = self.members
-        return self.values[_OURS] != self.values[_BASE] and not self.members[_THEIRS] and ours.keys() <= base.keys()
+        before, now = self.values[_BASE], self.values[_OURS]
+        wrote = now is not None and not _went_on(before, now)
+        return wrote and not self.members[_THEIRS] and ours.keys() <= base.keys()
 
 
 def align(trees: Trees, base: Entry, ours: Entry, theirs: Entry) -> tuple[Entry, Entry, Entry]:

@@ -4,7 +4,8 @@ The rule, for every name: where ours differs from base, ours; else theirs. Two d
 directory that meets something that is not one is merged as if that were an empty directory, and stays if entries
 remain; so what they changed under a path that we did not change is not lost with the directory around it, and
 neither is what we changed. (A file of ours does replace a directory of theirs: one path cannot hold both.)
-Attributes of a directory are merged one by one by the same rule. Only parts that both sides changed are read.
+Content and each attribute are merged by themselves: who only changed a mode or a time does not bring back the content
+that he saw. Only parts that both sides changed are read.
 Files with several names are brought into line first (`linkmerge`).
 """
 
@@ -15,6 +16,7 @@ import msgspec
 from modelfs import limits
 from modelfs.errors import CorruptError
 from modelfs.ids import TreeId
+from modelfs.repository.filemerge import attributes_of, merge_files
 from modelfs.repository.linkmerge import align
 from modelfs.repository.objects import EMPTY_TREE, Entry, Kind, TreeDelta
 from modelfs.repository.trees import Trees
@@ -54,6 +56,8 @@ class Merge:
         """What becomes of a name that we changed, from ``b`` to ``o``, and that is ``t`` with them."""
         if t in (b, o):
             return o
+        if b is not None and o is not None and _tree(b) is None and _tree(o) is None:
+            return merge_files(b, o, t)
         if _tree(o) is None and (o is not None or _tree(t) is None):
             return o  # no directory is left to look into: ours
         inside = self.trees(_tree(b) or EMPTY_TREE, _tree(o) or EMPTY_TREE, _tree(t) or EMPTY_TREE, depth)
@@ -74,13 +78,9 @@ class Merge:
             return self._with(ours, tree)
         made = self._with(theirs if theirs.content == tree else ours, tree)
         return msgspec.structs.replace(
-            made,
-            mode=theirs.mode if ours.mode == base.mode else ours.mode,
-            uid=theirs.uid if ours.uid == base.uid else ours.uid,
-            gid=theirs.gid if ours.gid == base.gid else ours.gid,
+            attributes_of(base, ours, theirs, made),
             mtime_ns=theirs.mtime_ns if ours.mtime_ns == base.mtime_ns else ours.mtime_ns,
             size=theirs.size if ours.size == base.size else ours.size,
-            xattrs=theirs.xattrs if ours.xattrs == base.xattrs else ours.xattrs,
         )
 
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 from modelfs import limits
 from modelfs.errors import CorruptError, NotFoundError
 from modelfs.ids import PLAIN, Ids
+from modelfs.repository.again import twice
 from modelfs.repository.envelope import unwrap, wrap
 from modelfs.repository.keys import meta_key
 from modelfs.repository.presence import Presence
@@ -64,15 +65,20 @@ class MetaObjects:
                 return value
             self._misses += 1
         key = meta_key(object_id)
+
         stamp = self.presence.stamp()
-        try:
+
+        def read() -> tuple[T, int]:
             plain = self.fetch(what, object_id)
-            decoded = unpack(plain)
+            return unpack(plain), len(plain)
+
+        try:
+            decoded, size = twice(read, key)
         except (ValueError, CorruptError) as error:
             self.presence.suspect(object_id)
             raise CorruptError(f"{what} {object_id.hex()} in {self._store.url} is damaged: {error}", key) from error
         self.presence.confirm(object_id, stamp)
-        self.remember(what, object_id, decoded, len(plain))
+        self.remember(what, object_id, decoded, size)
         return decoded
 
     def recall(self, what: str, object_id: bytes) -> object | None:

@@ -13,6 +13,7 @@ from typing import Final
 
 from modelfs import limits
 from modelfs.errors import AlreadyExistsError, CollectedError, CorruptError, NotFoundError, UnknownRefError, UsageError
+from modelfs.repository.again import twice
 from modelfs.repository.checks import REF_NAME
 from modelfs.repository.commits import Commits
 from modelfs.repository.envelope import unwrap, wrap
@@ -39,9 +40,8 @@ class Refs:
     def read(self, name: str) -> Tag:
         """One tag. NotFoundError, CorruptError."""
         key = tag_key(check_ref_name(name))
-        stored = self._store.get(key)
         try:
-            return unpack_tag(unwrap(stored))
+            return twice(lambda: unpack_tag(unwrap(self._store.get(key))), key)
         except ValueError as error:
             raise CorruptError(f"tag {name} in {self._store.url} is damaged: {error}", key) from error
 
@@ -52,7 +52,7 @@ class Refs:
             raise UsageError(f"{name} is the name of a branch")
         tag = Tag(record.branch, record.number, record.id, time.time_ns())
         try:
-            self._store.put_if_absent(tag_key(name), wrap(pack_tag(tag)))
+            self._store.put_if_absent(tag_key(name), wrap(pack_tag(tag), checksum=True))
         except AlreadyExistsError as error:
             tag = self.read(name)
             if tag.commit != record.id:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -280,11 +280,25 @@ class Repository:
         *,
         reached: Collection[bytes] = (),
         revive: bool = False,
+        announce: Callable[[CommitRecord], None] = lambda record: None,
     ) -> CommitRecord:
         """Add our changes from ``base`` to ``root`` on top of whatever the branch holds by then. ``files`` and
         ``size``: how many files and logical bytes they are. ``reached``: what `adopt` gave; ``revive``: a deleted
-        branch may begin again."""
-        return self._commits.commit(branch, base, root, message, files, size, reached=reached, revive=revive)
+        branch may begin again. ``announce`` is told of every attempt beforehand: after an error the last one may be in
+        the store all the same, which `settle` finds out."""
+        return self._commits.commit(
+            branch, base, root, message, files, size, reached=reached, revive=revive, announce=announce
+        )
+
+    def made(self, branch: str, number: int, commit: bytes) -> bool | None:
+        """True when the commit of that number is or was the one with the id ``commit``, False when it is another one,
+        None when there is none yet. CollectedError when nobody can tell any more."""
+        return self._commits.made(branch, number, commit)
+
+    def settle(self, record: CommitRecord) -> bool:
+        """True when an announced commit is in its place in the end, False when another one is. CollectedError when
+        nobody can tell any more."""
+        return self._commits.settle(record)
 
     def begin_writing(self) -> None:
         """Learn what collections have condemned. Writers do it when they open the store; it is kept fresh later."""

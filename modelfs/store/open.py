@@ -27,7 +27,7 @@ def open_store(url: str, *, create: bool = False, timeout: float = limits.STORE_
     """
     if not url:
         raise UsageError("the store's URL is empty")
-    backend = _backend(url, create=create, timeout=min(timeout, limits.STORE_REQUEST_TIMEOUT))
+    backend = open_backend(url, create=create, timeout=min(timeout, limits.STORE_REQUEST_TIMEOUT))
     if not backend.properties.local:
         _contact(RetryStore(backend, attempts=limits.STORE_ATTEMPTS))
     return RetryStore(backend, budget=timeout)
@@ -43,7 +43,8 @@ def redact_url(url: str) -> str:
     return urlunsplit((parts.scheme, f"{user}@{host}" if user else host, parts.path, "", ""))
 
 
-def _backend(url: str, *, create: bool, timeout: float) -> Store:
+def open_backend(url: str, *, create: bool = False, timeout: float = limits.STORE_REQUEST_TIMEOUT) -> Store:
+    """The backend for ``url`` as it is: no retries, no first contact. `open_store` is what callers want."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return LocalStore(Path(url).expanduser().absolute(), create=create)

@@ -4,22 +4,28 @@
 is under way share the next one. Namespace changes that nobody waits for are committed after `COMMIT_DELAY`.
 `Committer.refresh` asks the store for a newer commit and moves the view to it. Both change the committed tree under
 the view, so both hold one lock.
+
+A commit that failed may be in the store all the same. So every commit is remembered, with what it carries, until its
+fate is known and the view has moved to it; made anew, it would put the same changes into history twice, the second time
+over what others have written since.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import trio
 
 from modelfs import limits
-from modelfs.errors import ModelfsError
+from modelfs.errors import CollectedError, ModelfsError
 from modelfs.ids import TreeId
 from modelfs.repository.objects import CommitRecord
 from modelfs.repository.repository import Repository
-from modelfs.vfs.namespace import Invalidations, Namespace, Snapshot
+from modelfs.vfs.namespace import Namespace, Snapshot
 from modelfs.vfs.rebase import Rebase
 
 log = logging.getLogger(__name__)
@@ -30,11 +36,19 @@ class CommitObserver(Protocol):
 
     def snapshot_taken(self) -> None: ...
 
-    def announce(self, tree: bytes) -> None:
-        """Called from a worker thread."""
+    def announce(self, record: CommitRecord) -> None:
+        """Called from a worker thread, before each attempt to write it."""
 
     async def committed(self, record: CommitRecord, change: int) -> None:
         """``change``: number of the newest change that it carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A commit that was begun, and what it carries."""
+
+    record: CommitRecord
+    snap: Snapshot
 
 
 class Committer:
@@ -46,7 +60,6 @@ class Committer:
         branch: str,
         head: CommitRecord,
         names: Namespace,
-        notify: Callable[[Invalidations], None],
     ) -> None:
         self.head = head
         self.observer: CommitObserver | None = None
@@ -56,12 +69,14 @@ class Committer:
         self._repo = repo
         self._branch = branch
         self._names = names
-        self._notify = notify
         self._lock = trio.Lock()
         self._published = 0  # number of the newest change that is in the store
         self._wake = trio.Event()
         self._threads = trio.CapacityLimiter(2)
-        self._refreshing: trio.Event | None = None
+        self._attempt: _Attempt | None = None  # not known to have failed, and the view has not moved to it
+        self._asking = trio.Lock()
+        self._questions = 0  # put to the store so far
+        self._answer: tuple[int, ModelfsError | None] = (0, None)  # the last question that was answered, and how
 
     def pending(self) -> bool:
         """True when finished or unfinished changes are not in the store."""
@@ -76,6 +91,8 @@ class Committer:
                     await self._commit()
 
     async def _commit(self) -> None:
+        if self._attempt is not None:
+            await self._settle(self._attempt)
         if self._names.links.any() and not self._names.links.complete():
             await self._names.links.load()  # a linked file is committed under all of its names
         change = self._names.change
@@ -90,12 +107,47 @@ class Committer:
                     record = await trio.to_thread.run_sync(self._write, snap, limiter=self._threads)
                 except ModelfsError as error:
                     self.last_error = str(error)
+                    self.poke()  # what stays behind goes up by itself when the store is back
                     raise
                 self.last_error = ""
-                await self._move_to(record, snap)
-                if self.observer is not None:
-                    await self.observer.committed(record, snap.change)
+                await self._carried(record, snap)
         self._published = max(self._published, change)
+
+    async def _carried(self, record: CommitRecord, snap: Snapshot) -> None:
+        """A commit of ours is in the store, and ``record`` is it or a later one."""
+        await self._move_to(record, snap)
+        self._attempt = None
+        if self.observer is not None:
+            await self.observer.committed(record, snap.change)
+        self._published = max(self._published, snap.change)
+
+    async def _settle(self, attempt: _Attempt) -> None:
+        """Bring a commit to its end, one way or the other; raises what the store said."""
+        with trio.CancelScope(shield=True):
+            try:
+                landed = await self._ask(partial(self._repo.settle, attempt.record))
+                await self._known(attempt, attempt.record, landed=landed)
+            except ModelfsError as error:
+                self.last_error = str(error)
+                self.poke()
+                raise
+
+    async def _ask(self, question: Callable[[], bool | None]) -> bool:
+        """What became of a commit: True when it was made."""
+        try:
+            return await trio.to_thread.run_sync(question, limiter=self._threads) is True
+        except CollectedError as error:
+            # Made again it goes over what came since, and history has both; passed over it could be lost.
+            log.warning("%s: they are committed again", error)
+            return False
+
+    async def _known(self, attempt: _Attempt, head: CommitRecord, *, landed: bool) -> None:
+        """``head``: the newest commit that is known, which is the attempt's or a later one if it was made."""
+        log.info("commit %d was %s after all", attempt.record.number, "made" if landed else "not made")
+        if landed:
+            await self._carried(head, attempt.snap)
+        else:
+            self._attempt = None
 
     def _write(self, snap: Snapshot) -> CommitRecord:
         assert snap.root is not None
@@ -104,35 +156,53 @@ class Committer:
         root = self._repo.directory(snap.root, tree)
         if root == base:
             return self.head
-        if self.observer is not None:
-            self.observer.announce(tree)
-        return self._repo.commit(self._branch, self.head, root, message="", files=snap.files, size=snap.bytes)
+
+        def announce(record: CommitRecord) -> None:
+            if self.observer is not None:
+                self.observer.announce(record)
+            self._attempt = _Attempt(record, snap)
+
+        return self._repo.commit(
+            self._branch, self.head, root, message="", files=snap.files, size=snap.bytes, announce=announce
+        )
 
     async def _move_to(self, record: CommitRecord, snap: Snapshot | None = None) -> None:
-        self.head = record
-        found = await Rebase(self._names, self._repo, record.commit.root, snap).run()
-        self._notify(found)
+        await Rebase(self._names, self._repo, record.commit.root, snap).run()
+        self.head = record  # not before: a move that failed must be made again
 
     async def refresh(self) -> None:
-        """Ask the store for a newer commit now; callers that come meanwhile share the answer."""
-        if self._refreshing is not None:
-            await self._refreshing.wait()
+        """Ask the store for a newer commit. The answer is of a moment after the call: callers that come while a
+        question is under way share the next one, and its failure."""
+        wanted = self._questions + 1
+        async with self._asking:
+            if self._answer[0] < wanted:
+                self._questions += 1
+                failure: ModelfsError | None = None
+                try:
+                    async with self._lock:
+                        await self._follow()
+                except ModelfsError as error:
+                    failure = error
+                self._answer = (self._questions, failure)
+            if self._answer[1] is not None:
+                raise self._answer[1]
+
+    async def _follow(self) -> None:
+        head = await trio.to_thread.run_sync(
+            lambda: self._repo.head(self._branch, after=self.head.number), limiter=self._threads
+        )
+        if head is None and not self._ended:
+            self._ended = self.last_error = f"the branch {self._branch} was deleted"
+            log.error("%s: what it held last can be read, nothing can be committed", self._ended)
+        if head is None or head.number <= self.head.number:
             return
-        done = self._refreshing = trio.Event()
-        try:
-            async with self._lock:
-                head = await trio.to_thread.run_sync(
-                    lambda: self._repo.head(self._branch, after=self.head.number), limiter=self._threads
-                )
-                if head is None and not self._ended:
-                    self._ended = self.last_error = f"the branch {self._branch} was deleted"
-                    log.error("%s: what it held last can be read, nothing can be committed", self._ended)
-                if head is not None and head.number > self.head.number:
-                    with trio.CancelScope(shield=True):
-                        await self._move_to(head)
-        finally:
-            self._refreshing = None
-            done.set()
+        if self._attempt is not None and head.number >= (mine := self._attempt.record).number:
+            landed = await self._ask(partial(self._repo.made, self._branch, mine.number, mine.id))
+            with trio.CancelScope(shield=True):
+                await self._known(self._attempt, head, landed=landed)
+        if head.number > self.head.number:
+            with trio.CancelScope(shield=True):
+                await self._move_to(head)
 
     def poke(self) -> None:
         """A namespace change wants to be in the store within a second."""

@@ -343,6 +343,7 @@ class Files:
     def _take_finished(self, node: FileNode, kind: Kind, content: bytes, size: int) -> None:
         node.kind, node.content, node.finished_size = kind, content, size
         node.exists_finished = True
+        node.theirs, node.removed = None, False
         self._on_finished(node)
 
     def _is_current(self, node: FileNode, state: Changes, done: Finished) -> bool:

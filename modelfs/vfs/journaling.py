@@ -188,13 +188,13 @@ class Journal:
                 del self._acknowledged[node]
         return [record for node, content in self._acknowledged.items() for record in _records(node, content)]
 
-    def announce(self, tree: bytes) -> None:
-        """The commit of the last snapshot will have this root tree. Called from a worker thread.
+    def announce(self, record: CommitRecord) -> None:
+        """The commit of the last snapshot is about to be written. Called from a worker thread.
 
         On the disk before the commit is made: a log that lost this and kept what is above it would be replayed on the
         old commit, and undo what came after.
         """
-        self._log.append(Announce(self._marks, tree))
+        self._log.append(Announce(self._marks, record.number, record.id))
         self._log.sync()
 
     async def committed(self, record: CommitRecord, change: int) -> None:

@@ -49,13 +49,10 @@ class Links:
         """True when the tree has more linked names than a mount holds: each is then shown as a file of its own."""
         return self._root.linked > limits.LINKED_NAMES_MAX
 
-    def arrived(self, group: bytes) -> list[int]:
-        """The tree has a new name of a group somewhere (b"": of any), which has no node: the numbers of those nodes
-        whose attributes are no longer what the kernel was told."""
+    def arrived(self) -> None:
+        """The tree has a new linked name somewhere, which has no node."""
         self._arrivals += 1
         self._known = False
-        nodes = self._groups.values() if not group else [self._groups[group]] if group in self._groups else []
-        return [node.ino for node in nodes if node.lookups > 0]
 
     def complete(self) -> bool:
         """True when all names of every linked node are known; else `load` is needed."""

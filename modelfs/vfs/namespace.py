@@ -33,24 +33,17 @@ _CREATED_FROM = 2**62  # numbers of nodes created here; below are hashes of node
 @dataclass(slots=True)
 class Snapshot:
     """All finished changes at one moment. ``marks`` says which change of which name the delta covers, ``places``
-    where each directory in the delta stood, ``names`` which names of which directories the delta writes."""
+    where each directory in the delta stood, ``carried`` what the delta puts under which names (None: clears it)."""
 
     delta: TreeDelta
     change: int  # number of the newest change when it was taken
     marks: list[tuple[DirNode, bytes, int]] = field(default_factory=list)
     places: dict[DirNode, tuple[DirNode, bytes]] = field(default_factory=dict)
-    names: set[tuple[DirNode, bytes]] = field(default_factory=set)
+    carried: dict[tuple[DirNode, bytes], Entry | None] = field(default_factory=dict)
+    uncovered: list[FileNode] = field(default_factory=list)  # unfinished files under which the delta clears the place
     files: int = 0
     bytes: int = 0
     root: Entry | None = None
-
-
-@dataclass(slots=True)
-class Invalidations:
-    """What the kernel must forget after a rebase."""
-
-    entries: list[tuple[int, bytes]] = field(default_factory=list)  # (parent inode, name)
-    attributes: list[int] = field(default_factory=list)
 
 
 class Namespace:
@@ -200,6 +193,7 @@ class Namespace:
         node = self._make(next(self._numbers), parent, Entry(name, kind, mode, uid, gid, now, 0, content, ()))
         if isinstance(node, FileNode):
             node.exists_finished = False
+            node.covers = name in parent.dirty
         parent.children[name] = node
         parent.note_kind(name, directory=kind is Kind.DIRECTORY)
         self.touch(parent)
@@ -239,6 +233,7 @@ class Namespace:
         """A node has lost its last name: so has everything below it."""
         if isinstance(node, DirNode):
             for name, child in list(node.children.items()):
+                child.replaced = node.replaced
                 self.drop(child, node, name)
             node.dirty.clear()
             node.dirty_below.clear()
@@ -254,6 +249,8 @@ class Namespace:
         old_parent.dirty_below.discard(old_name)
         _replace_place(node, (old_parent, old_name), (parent, name))
         parent.children[name] = node
+        if isinstance(node, FileNode):
+            node.covers = False  # what stood here is shown until this is finished
         old_parent.note_kind(old_name, directory=False)
         parent.note_kind(name, directory=isinstance(node, DirNode))
         node.ctime_ns = time.time_ns()
@@ -317,7 +314,7 @@ class Namespace:
         """Everything finished that is not committed yet, or None when there is nothing."""
         snap = Snapshot(TreeDelta({}, set(), {}), self._change)
         self._collect(self.root, snap.delta, snap)
-        if not snap.marks and self._root_change <= self._root_committed:
+        if not snap.marks and not snap.uncovered and self._root_change <= self._root_committed:
             return None
         snap.root = self.root.entry()
         return snap
@@ -327,6 +324,7 @@ class Namespace:
         # when each level is one frame, which `limits.TREE_DEPTH_MAX` (checked in mkdir and rename) keeps far away.
         for name, change in parent.dirty.items():
             node = parent.children.get(name)
+            entry: Entry | None = None
             if node is None:
                 delta.deletes.add(name)
             elif isinstance(node, DirNode):
@@ -338,26 +336,30 @@ class Namespace:
                 snap.places[node] = (parent, name)
             else:
                 entry = node.entry()
-                if entry is None:
-                    continue  # created and still being written: nothing of it is shown to others yet
+                if entry is None:  # created and still being written: nothing of it is shown to others yet
+                    if isinstance(node, FileNode) and node.covers:
+                        delta.deletes.add(name)
+                        snap.uncovered.append(node)
+                        snap.carried[parent, name] = None
+                    continue
                 delta.puts[name] = entry if entry.name == name else msgspec.structs.replace(entry, name=name)
                 snap.files += 1
                 snap.bytes += entry.size
             snap.marks.append((parent, name, change))
-            snap.names.add((parent, name))
+            snap.carried[parent, name] = entry
         for name in parent.dirty_below:
             node = parent.children.get(name)
             if name in parent.dirty or not isinstance(node, DirNode):
                 continue
             sub = TreeDelta({}, set(), {})
-            before = len(snap.marks)
+            before = len(snap.marks) + len(snap.uncovered)
             snap.places[node] = (parent, name)
             self._collect(node, sub, snap)
-            if len(snap.marks) > before:
+            if len(snap.marks) + len(snap.uncovered) > before:
                 entry = node.entry()
                 assert entry is not None
                 delta.subdirs[name] = (entry, sub)
-                snap.names.add((parent, name))
+                snap.carried[parent, name] = entry
 
     def settle(self, snap: Snapshot) -> None:
         """A commit carried the snapshot: its names are clean, unless they changed again or their directory stands
@@ -365,6 +367,9 @@ class Namespace:
         for parent, name, change in snap.marks:
             if parent.dirty.get(name) == change and self._stayed(parent, snap):
                 del parent.dirty[name]
+        for node in snap.uncovered:
+            if node.parent is not None and self._stayed(node.parent, snap):
+                node.covers = False
         self._root_committed = max(self._root_committed, min(self._root_change, snap.change))
         self._prune(self.root)
 
@@ -385,13 +390,12 @@ class Namespace:
                 parent.dirty_below.discard(name)
         return parent.clean()
 
-    async def resume(self, node: FileNode) -> list[Place]:
-        """A writer closed without a change: the names that were replaced elsewhere meanwhile, taken from it."""
+    async def resume(self, node: FileNode) -> None:
+        """A writer closed without a change: take the names from it that were replaced elsewhere meanwhile."""
 
         def at_rest(parent: DirNode, name: bytes) -> bool:
             return parent.children.get(name) is node and not node.busy() and name not in parent.dirty
 
-        lost = []
         for parent, name in list(node.places()):
             while at_rest(parent, name):
                 tree = parent.tree
@@ -401,10 +405,9 @@ class Namespace:
                 if at_rest(parent, name) and (
                     entry is None or (entry.kind, entry.content) != (node.kind, node.content)
                 ):
+                    node.replaced = not node.others
                     self.drop(node, parent, name)
-                    lost.append((parent, name))
                 break
-        return lost
 
     def renew(self, node: FileNode) -> FileNode:
         """Give the names of a file to a new inode that has only its finished version; the old one lives on while it is
@@ -415,6 +418,7 @@ class Namespace:
         assert isinstance(fresh, FileNode)
         fresh.exists_finished = entry is not None
         node.others = ()
+        node.replaced = True
         self._detach(node)
         self.links.regroup(fresh, group)
         fresh.others = tuple(places[1:])

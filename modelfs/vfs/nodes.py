@@ -49,6 +49,7 @@ class Node:
     content: bytes = b""  # as in Entry, for the kinds that carry something
     lookups: int = 0  # references that the kernel holds
     opens: int = 0
+    replaced: bool = False  # another mount has put something else at its path
     group: bytes = b""  # as in Entry
     others: tuple[Place, ...] = ()  # further names of a linked file
     atime_ns: int | None = None  # set by utimens and kept while mounted; None: as mtime. Reads do not move it.
@@ -85,14 +86,13 @@ class Node:
         attributes = (self.mode, self.uid, self.gid, self.mtime_ns)
         return Entry(self.name, kind, *attributes, size, content, xattrs, self.group)
 
-    def take_attributes(self, entry: Entry) -> bool:
-        """Take over owner, mode, mtime and xattrs from a tree entry; True when something changed."""
+    def take_attributes(self, entry: Entry) -> None:
+        """Take over owner, mode, mtime and xattrs from a tree entry."""
         new = (entry.mode, entry.uid, entry.gid, entry.mtime_ns, dict(entry.xattrs))
         if new == (self.mode, self.uid, self.gid, self.mtime_ns, self.xattrs):
-            return False
+            return
         self.mode, self.uid, self.gid, self.mtime_ns, self.xattrs = new
         self.ctime_ns = time.time_ns()
-        return True
 
     def busy(self) -> bool:
         """True when this mount has changes to its content, or a handle that may yet change it."""
@@ -127,14 +127,22 @@ class FileNode(Node):
     writers: int = 0  # handles open for writing
     reader: FileReader | None = None
     finishing: int = 0
+    # What another mount has put at the path, or that it removed it, while a writer here keeps our version open: a
+    # commit that is only about attributes must not bring ours back.
+    theirs: Entry | None = None
+    removed: bool = False
+    covers: bool = False  # made where something was renamed or unlinked that the committed tree still has
 
     @property
     def size(self) -> int:
         return self.state.staged.size if self.state is not None else self.finished_size
 
     def entry(self) -> Entry | None:
-        if not self.exists_finished:
+        if not self.exists_finished or self.removed:
             return None
+        if self.theirs is not None:
+            theirs = self.entry_with(self.theirs.kind, self.theirs.content, self.theirs.size)
+            return msgspec.structs.replace(theirs, mtime_ns=self.theirs.mtime_ns)
         return self.entry_with(self.kind, self.content, self.finished_size)
 
     def busy(self) -> bool:

@@ -16,11 +16,10 @@ from functools import partial
 import trio
 
 from modelfs.concurrency import together
-from modelfs.errors import ModelfsError, NotFoundError
+from modelfs.errors import ModelfsError, NotFoundError, StoreError
 from modelfs.journal.held import Fate, HeldFile, as_opened, damage
 from modelfs.journal.log import (
     Announce,
-    Begin,
     Committed,
     Delete,
     JournalLog,
@@ -50,12 +49,14 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True, slots=True)
 class Replayed:
     """What became of one dead session. ``changes``: how many were not in the store; ``failure``: why they are not there
-    now either ("": they are); ``torn``: bytes at the end of its log that were no records; ``left``: what was kept."""
+    now either ("": they are); ``away``: because the store did not take them; ``torn``: bytes at the end of its log that
+    were no records; ``left``: what was kept."""
 
     session: Session
     record: CommitRecord | None
     changes: int
     failure: str
+    away: bool
     torn: int
     left: tuple[HeldFile, ...]
 
@@ -66,7 +67,7 @@ async def replay(sessions: Sequence[Session], source: ChunkSource, uploader: Upl
 
 
 async def _replay_session(session: Session, source: ChunkSource, uploader: Uploader, branch: str) -> Replayed:
-    record, changes, failure, torn = None, 0, "", 0
+    record, changes, failure, away, torn = None, 0, "", False, 0
     left: tuple[HeldFile, ...] = ()
     try:
         torn = await trio.to_thread.run_sync(session.set_torn_aside)
@@ -82,14 +83,14 @@ async def _replay_session(session: Session, source: ChunkSource, uploader: Uploa
         for one in left:
             log.warning("%s", in_words(one))
     except (ModelfsError, OSError) as error:
-        failure = str(error)
+        failure, away = str(error), isinstance(error, StoreError)
         log.error("the journal %s could not be replayed and is kept: %s", session.directory, error)
         await trio.to_thread.run_sync(session.note_failure, failure)
     try:
         await trio.to_thread.run_sync(partial(session.close, discard_log=not failure))
     except OSError as error:
         log.error("the journal %s is in the store, and stays until it can be tidied up: %s", session.directory, error)
-    return Replayed(session, record, changes, failure, torn, left)
+    return Replayed(session, record, changes, failure, away, torn, left)
 
 
 def in_words(held: HeldFile) -> str:
@@ -124,7 +125,7 @@ async def recover(
             names = Namespace(source.repo, base.commit.root, lambda node: None)
             # What the journal speaks of stays until its session is closed, so a replay that fails can be tried again.
             files = Files(source, uploader, session.stage, nursery, names.changed, lambda: base.commit.root, KeepAll())
-            committer = Committer(source.repo, branch, base, names, lambda found: None)
+            committer = Committer(source.repo, branch, base, names)
             kept = {id(change) for change in changes}
             committer.observer = _Note(
                 journal, [begin, *(one for one in records if isinstance(one, Opened) or id(one) in kept)]
@@ -159,9 +160,9 @@ class _Note:
         # The dead mount's own marks and announcements have been judged: only ours count from here on.
         self._journal.restart([*self._records, Mark(1)])
 
-    def announce(self, tree: bytes) -> None:
+    def announce(self, record: CommitRecord) -> None:
         """Called from a worker thread."""
-        self._journal.append(Announce(1, tree))
+        self._journal.append(Announce(1, record.number, record.id))
         self._journal.sync()
 
     async def committed(self, record: CommitRecord, change: int) -> None:
@@ -181,21 +182,10 @@ def _base(repo: Repository, branch: str, number: int) -> CommitRecord:
         return head
 
 
-def _landed(repo: Repository, begin: Begin, tree: bytes) -> int | None:
-    """Number of the commit after ``begin`` whose root tree is ``tree``: it was written, its journal did not hear."""
-    number = begin.number + 1
-    while True:
-        try:
-            record = repo.read_commit(begin.branch, number)
-        except NotFoundError:
-            following = repo.collected(begin.branch).above(number)
-            if following == number:
-                return None
-            number = following
-            continue
-        if record.commit.root.content == tree:
-            return number
-        number += 1
+def _landed(repo: Repository, branch: str, announced: Announce) -> bool:
+    """True when the announced commit was written, and only its journal did not hear of it. CollectedError when nobody
+    can tell any more: then the session is kept for a person to look at."""
+    return repo.made(branch, announced.number, announced.commit) is True
 
 
 async def _replay(names: Namespace, files: Files, change: Record) -> None:

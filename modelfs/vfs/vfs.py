@@ -12,32 +12,30 @@ import logging
 import os
 import stat as stat_module
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
 import trio
 
 from modelfs import limits
-from modelfs.errors import ModelfsError
 from modelfs.journal.log import JournalLog
 from modelfs.reader.source import ChunkSource
 from modelfs.repository.objects import CommitRecord, Kind
 from modelfs.store.base import Buffer
 from modelfs.vfs.commits import Committer
+from modelfs.vfs.durability import Durability
 from modelfs.vfs.files import Files
 from modelfs.vfs.handles import DirHandle, FileHandle, HandleTable
 from modelfs.vfs.journaling import Journal
-from modelfs.vfs.ledger import NoLedger, acknowledge
-from modelfs.vfs.namespace import Invalidations, Namespace, check_name
+from modelfs.vfs.ledger import NoLedger
+from modelfs.vfs.namespace import Namespace, check_name
 from modelfs.vfs.nodes import DirNode, FileNode, Node, path_at, path_of
-from modelfs.writer.staging import StagedFile
 from modelfs.writer.uploader import Uploader
 
 log = logging.getLogger(__name__)
 
+N = TypeVar("N", bound=Node)
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 _SPECIAL = {
@@ -85,11 +83,10 @@ class Vfs:
         stage_dir: Path,
         log_file: JournalLog | None,
         nursery: trio.Nursery,
-        notify: Callable[[Invalidations], None],
     ) -> None:
         self.options = options
         self.names = Namespace(source.repo, head.commit.root, self._detached)
-        self.committer = Committer(source.repo, options.branch, head, self.names, notify)
+        self.committer = Committer(source.repo, options.branch, head, self.names)
         self.journal: Journal | None = None
         if log_file is not None:
             self.journal = Journal(log_file, stage_dir, self.names, head)
@@ -104,23 +101,24 @@ class Vfs:
             self.journal or NoLedger(),
             write_back=options.write_back,
         )
+        self.durability = Durability(
+            self.names, self.files, self.committer, self.journal, nursery, write_back=options.write_back
+        )
         self.uploader = uploader
         self.source = source
         self.open_files: HandleTable[FileHandle] = HandleTable()
         self.open_dirs: HandleTable[DirHandle] = HandleTable()
-        self._nursery = nursery
-        self._notify = notify
-        self._finish_jobs = trio.CapacityLimiter(limits.FINISH_JOBS)
 
     async def run(self) -> None:
         """Commit and follow in the background until cancelled."""
         async with trio.open_nursery() as nursery:
             if not self.options.read_only:
-                nursery.start_soon(self._run_finishing)
+                nursery.start_soon(self.durability.run)
                 nursery.start_soon(self.committer.run_commits)
                 nursery.start_soon(self.committer.run_informed)
             if not self.options.history and self.options.refresh > 0:
-                nursery.start_soon(self.committer.run_refresh, self.options.refresh)
+                interval = self.options.refresh * (1 - limits.KERNEL_CACHE_SHARE)
+                nursery.start_soon(self.committer.run_refresh, interval)
 
     # -- finding ------------------------------------------------------------------------------------------------
 
@@ -136,6 +134,13 @@ class Vfs:
         node = self.node(ino)
         if not isinstance(node, DirNode):
             fail(errno.ENOTDIR)
+        return self._current(node)
+
+    def _current(self, node: N) -> N:
+        """The node, unless the kernel remembers one that another mount has replaced: it looks the path up again then.
+        What would be done to it would be done to nothing that has a name."""
+        if node.replaced and node.opens == 0:
+            fail(errno.ESTALE)
         return node
 
     async def lookup(self, parent_ino: int, name: bytes) -> Node | None:
@@ -412,7 +417,7 @@ class Vfs:
     ) -> Node:
         """Change what is given. A truncation of a file that nobody has open for writing is a version by itself."""
         self._writable()
-        node = self.node(ino)
+        node = self._current(self.node(ino))
         if size is not None:
             if not isinstance(node, FileNode):
                 fail(errno.EISDIR if isinstance(node, DirNode) else errno.EINVAL)
@@ -502,6 +507,7 @@ class Vfs:
             fail(errno.EISDIR)
         if not isinstance(node, FileNode):
             fail(errno.ENXIO)
+        self._current(node)
         writable = (flags & os.O_ACCMODE) != os.O_RDONLY
         if writable or flags & os.O_TRUNC:
             self._writable()
@@ -534,59 +540,21 @@ class Vfs:
         return await self.files.write(node, offset, data)
 
     async def flush(self, fh: int) -> None:
-        """close() of one descriptor: when it returns, what was written is durable (see `_make_durable`)."""
+        """close() of one descriptor: when it returns, what was written is durable (see `Durability`)."""
         handle = self.open_files[fh]
         if handle.writable and handle.node.written and not handle.published:
-            await self._make_durable(handle.node)
+            await self.durability.file(handle.node)
             handle.published = True
 
     async def fsync(self, fh: int) -> None:
         """What was written to the file, and its name, are durable when it returns."""
         handle = self.open_files[fh]
         if handle.node.parent is not None:
-            await self._make_durable(handle.node)
+            await self.durability.file(handle.node)
 
     async def fsyncdir(self, fh: int) -> None:
         """Every finished change of the mount is durable when it returns."""
-        if self.options.write_back and self.journal is not None:
-            await self.journal.sync()
-        else:
-            await self.committer.publish()
-
-    async def _make_durable(self, node: FileNode) -> None:
-        """Into the store; with write-back into this machine's journal, from where it is uploaded afterwards."""
-        if not self.options.write_back or self.journal is None or node.parent is None:
-            await self._publish(node)
-            return
-        await self.files.keep(node, partial(self.journal.acknowledge, node))
-        await self.journal.sync_acknowledged()
-        self._nursery.start_soon(self._finish_quietly, node)
-
-    async def _publish(self, node: FileNode) -> None:
-        if node.parent is None:
-            return
-        try:
-            if node.modified:
-                async with self._finish_jobs:
-                    await self.files.finish(node)
-            await self.committer.publish()
-        except (ModelfsError, OSError) as error:
-            self.committer.last_error = str(error)
-            raise
-
-    def _is_closed(self, node: FileNode, generation: int) -> bool:
-        """True when nobody is in the middle of writing what the node has at that generation."""
-        if not node.writers:
-            return True
-        content = self.journal.acknowledged(node) if self.journal is not None else None
-        return content is not None and (content.staged, content.generation) == (_staged_of(node), generation)
-
-    async def _publish_closed(self, node: FileNode) -> None:
-        """As `_publish`, for what nobody waits for: a content that is being written is left to its close."""
-        if node.modified and self._is_closed(node, _generation_of(node)):
-            async with self._finish_jobs:
-                await self.files.finish(node, partial(self._is_closed, node))
-        await self.committer.publish()
+        await self.durability.everything()
 
     async def release(self, fh: int) -> None:
         """The last descriptor of a handle is gone: what is still dirty is finished in the background."""
@@ -600,94 +568,14 @@ class Vfs:
         elif node.modified:
             if node.writers == 0:
                 if node.state is not None and node.state.failed is not None:
-                    await self._give_up(node, node.state.failed)
+                    if not await self.durability.give_up(node, node.state.failed):
+                        for parent, name in list(node.places()):
+                            self._unlink(parent, name)
                 else:
                     self.committer.poke()
-                    self._nursery.start_soon(self._finish_quietly, node)
+                    self.durability.later(node)
         elif handle.writable and node.writers == 0:
-            lost = await self.names.resume(node)
-            self._notify(Invalidations([(parent.ino, name) for parent, name in lost], [node.ino] * bool(lost)))
+            await self.names.resume(node)
         if node.opens == 0:
             await self.files.release(node)
             self.names.forget_if_unused(node)
-
-    async def _give_up(self, node: FileNode, why: OSError) -> None:
-        """The last writer of a file is gone, and what it wrote did not all reach this machine's disk: there is the
-        version from before again, for a new file none. A half save is never finished."""
-        places = list(node.places())
-        log.error("%r: what was written is given up, because a write failed: %s", path_of(node), why.strerror)
-        content = self.journal.acknowledged(node) if self.journal is not None else None
-        if content is None and not node.exists_finished:
-            for parent, name in places:
-                self._unlink(parent, name)
-        else:
-            fresh = self.names.renew(node)
-            if content is not None and self.journal is not None:
-                await self.files.take_back(fresh, content, trim=True)
-                self.journal.acknowledge(fresh, acknowledge(fresh))
-                self._nursery.start_soon(self._finish_quietly, fresh)
-        self._notify(Invalidations(entries=[(parent.ino, name) for parent, name in places]))
-
-    async def _finish_quietly(self, node: FileNode) -> bool:
-        """Bring a file into the store; False, and a line in the log, when that has to be tried again."""
-        try:
-            await self._publish_closed(node)
-            await self.files.release(node)
-            self.names.forget_if_unused(node)
-        except (ModelfsError, OSError) as error:
-            if str(error) != self.committer.last_error:
-                log.error("%r is not in the store yet, will be tried again: %s", path_of(node), error)
-            self.committer.last_error = str(error)
-            return False
-        except Exception as error:
-            # The mount serves others: what is staged stays, is tried again, and the log has the traceback.
-            log.exception("%r: unexpected error while it was brought into the store", path_of(node))
-            self.committer.last_error = repr(error)
-            return False
-        return True
-
-    async def _run_finishing(self) -> None:
-        """Finish closed files whose finish failed, or that were changed without being open (truncate)."""
-        wait = limits.COMMIT_DELAY
-        while True:
-            await trio.sleep(wait)
-            tried = [node for node in self.names.unfinished() if not node.writers and not node.finishing]
-            done = True
-            if tried:
-                # One alone first: while the store is away, nothing is gained by asking for each of them.
-                done = await self._finish_quietly(tried[0])
-                if done:
-                    async with trio.open_nursery() as nursery:
-                        for node in tried[1:]:
-                            nursery.start_soon(self._finish_quietly, node)
-            wait = limits.COMMIT_DELAY if done else limits.COMMIT_RETRY
-
-    # -- the end ------------------------------------------------------------------------------------------------
-
-    def pending(self) -> tuple[int, int]:
-        """Files with unfinished changes and their bytes that are not in the store yet."""
-        waiting = list(self.names.unfinished())
-        return len(waiting), sum(node.size for node in waiting)
-
-    def settled(self) -> bool:
-        """True when everything that was changed here is in the store."""
-        return not self.committer.pending() and next(self.names.unfinished(), None) is None
-
-    def being_written(self) -> int:
-        """Files of `pending` that somebody is in the middle of writing."""
-        return sum(not self._is_closed(node, _generation_of(node)) for node in self.names.unfinished())
-
-    async def drain(self) -> None:
-        """Bring everything into the store that is not being written; raises when the store does not take it."""
-        for node in list(self.names.unfinished()):
-            if node.state is None or node.state.failed is None:
-                await self._publish_closed(node)
-        await self.committer.publish()
-
-
-def _staged_of(node: FileNode) -> StagedFile | None:
-    return node.state.staged if node.state is not None else None
-
-
-def _generation_of(node: FileNode) -> int:
-    return node.state.staged.generation if node.state is not None else 0

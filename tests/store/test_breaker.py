@@ -8,7 +8,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from faulty import FaultyStore
+from faultystore import FaultyStore
 
 from modelfs import limits
 from modelfs.errors import AwayError, NotFoundError, TransientError

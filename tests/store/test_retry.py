@@ -7,7 +7,7 @@ import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from faulty import Fault, FaultyStore
+from faultystore import Fault, FaultyStore
 
 from modelfs import limits
 from modelfs.errors import AlreadyExistsError, NotFoundError, PermanentError, PermissionDeniedError, TransientError

@@ -151,6 +151,16 @@ def test_the_later_commit_of_one_path_wins_and_the_earlier_stays_in_the_history(
     assert [e and e.content for e in found] == [b"second", b"first", None]
 
 
+def test_a_change_of_which_nothing_is_left_is_no_commit() -> None:
+    """Others have written the file whose mode we change: their content comes with their time."""
+    repo = Repository.create(DictStore())
+    base = repo.commit("main", head(repo), changed(repo, head(repo), puts(inline(b"f", b"old"))), "")
+    theirs = repo.commit("main", base, changed(repo, base, puts(inline(b"f", b"new"))), "")
+    ours = changed(repo, base, puts(msgspec.structs.replace(inline(b"f", b"old"), mtime_ns=5)))
+    assert repo.commit("main", base, ours, "") == theirs
+    assert head(repo).number == theirs.number
+
+
 class LostAcknowledgement(DictStore):
     """Writes, and then says that somebody else has written."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from gc_world import GRACE, World, save
 
-from modelfs.errors import NotFoundError
-from modelfs.journal.log import Begin
+from modelfs.errors import CollectedError, NotFoundError
+from modelfs.journal.log import Announce
 from modelfs.repository.retention import Retention
 from modelfs.vfs.recovery import _base, _landed
 
@@ -24,5 +24,10 @@ def test_the_newest_commit_stands_in_and_what_landed_is_found_behind_the_gap() -
     assert _base(fresh, "main", 5).number == 5
     with pytest.raises(NotFoundError):
         _base(fresh, "main", 9)
-    assert _landed(fresh, Begin("main", 2), records[3].commit.root.content) == 5
-    assert _landed(fresh, Begin("main", 2), b"another tree") is None
+    assert _landed(fresh, "main", Announce(1, 5, records[3].id))
+    assert not _landed(fresh, "main", Announce(1, 5, b"another commit"))
+    assert _landed(fresh, "main", Announce(1, 4, records[2].id)), "collected, and what followed names it"
+    assert not _landed(fresh, "main", Announce(1, 4, b"another commit"))
+    with pytest.raises(CollectedError, match="main@3, which may or may not hold"):
+        _landed(fresh, "main", Announce(1, 3, records[1].id))
+    assert not _landed(fresh, "main", Announce(1, 9, b"not made"))

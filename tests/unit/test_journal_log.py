@@ -73,16 +73,16 @@ def test_what_is_left_after_a_commit(tmp_path: Path) -> None:
 
 def test_a_commit_whose_word_is_missing() -> None:
     """Between Announce and Committed only the branch can tell whether the commit was made."""
-    records = [*RECORDS, Mark(7), Delete(b"during"), Announce(7, b"tree"), Delete(b"after")]
+    records = [*RECORDS, Mark(7), Delete(b"during"), Announce(7, 6, b"id"), Delete(b"after")]
     assert unfinished(records) == (Begin("main", 4), [*RECORDS[1:], Delete(b"during"), Delete(b"after")])
     asked = []
 
-    def landed(begin: Begin, tree: bytes) -> int:
-        asked.append((begin, tree))
-        return 6
+    def landed(branch: str, announced: Announce) -> bool:
+        asked.append((branch, announced))
+        return True
 
     assert unfinished(records, landed) == (Begin("main", 6), [Delete(b"during"), Delete(b"after")])
-    assert asked == [(Begin("main", 4), b"tree")]
+    assert asked == [("main", Announce(7, 6, b"id"))]
     assert unfinished([*records, Committed(6)], landed) == (Begin("main", 6), [])
     assert len(asked) == 1
 

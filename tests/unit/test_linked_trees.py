@@ -213,6 +213,51 @@ def test_a_write_is_to_a_file_and_names_are_merged_by_path(
     assert found == expected(base, ours, theirs)
 
 
+modes = st.dictionaries(st.integers(0, 205), st.sampled_from([0o600, 0o640]), max_size=4)
+
+
+@given(steps, steps, modes, modes)
+@settings(max_examples=400, deadline=None)
+def test_modes_never_part_the_names_of_a_file(
+    our: list[tuple[str, bytes, bytes]],
+    their: list[tuple[str, bytes, bytes]],
+    our_modes: dict[int, int],
+    their_modes: dict[int, int],
+) -> None:
+    """Whoever changes whatever: names of one file have one mode and content, and only contents bring names back."""
+    base = World({}, {})
+    for i, step in enumerate([("create", b"a", b"0"), ("link", b"a", b"b"), ("create", b"d/a", b"0")]):
+        base.do(step, i)
+    ours, theirs = base.copy(), base.copy()
+    for i, step in enumerate(our):
+        ours.do(step, 100 + i)
+    for i, step in enumerate(their):
+        theirs.do(step, 200 + i)
+
+    def entries(world: World, found: dict[int, int]) -> dict[bytes, Entry]:
+        return {
+            name: msgspec.structs.replace(entry, mode=found.get(int(entry.group), entry.mode))
+            for name, entry in world.entries().items()
+        }
+
+    side = Side()
+    roots = [side.root(entries(*each)) for each in ((base, {}), (ours, our_modes), (theirs, their_modes))]
+    merged = side.merge.roots(*roots)
+    assert side.files(merged) == expected(base, ours, theirs)
+    files: dict[bytes, Entry] = {}
+    for _, entry in side.trees.walk(TreeId(merged.content)):
+        if entry.group:
+            bare = msgspec.structs.replace(entry, name=b"")
+            assert files.setdefault(entry.group, bare) == bare
+
+
+@pytest.mark.parametrize("theirs", [{b"a": linked(b"", b"new", G2), b"b": linked(b"", b"new", G2)}, {}])
+def test_a_mode_set_here_brings_back_no_file_whose_names_they_took(theirs: dict[bytes, Entry]) -> None:
+    base = {b"a": linked(b"", b"old"), b"b": linked(b"", b"old")}
+    ours = {name: msgspec.structs.replace(entry, mode=0o600) for name, entry in base.items()}
+    assert Side().merged(base, ours, theirs) == dict.fromkeys(theirs, (G2, b"new"))
+
+
 def test_the_same_file_linked_by_both_sides_is_one_file() -> None:
     found = Side().merged(
         {b"a": inline(b"", b"v")},

@@ -232,7 +232,7 @@ async def _work(
     options = VfsOptions("main", read_only=False, refresh=1.0, write_back=True, history=False)
     async with trio.open_nursery() as nursery:
         source, uploader = ChunkSource(repo, cache), Uploader(repo, repo.format.chunking)
-        vfs = Vfs(source, uploader, head, options, session.stage, session.log(), nursery, lambda found: None)
+        vfs = Vfs(source, uploader, head, options, session.stage, session.log(), nursery)
         nursery.start_soon(vfs.run)
         workload = Workload(vfs, recorder, random.Random(seed))
         await workload.run(60)
