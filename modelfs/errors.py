@@ -9,6 +9,7 @@
     │   ├── UnreachableError  the store does not answer, or refuses the credentials, at the first contact
     │   ├── LockedError       the store is encrypted and no passphrase or key opens it
     │   ├── UntrustedError    history that is not signed as asked, or older than what was seen before
+    │   │   └── UnvouchedError   history that what was collected may have vouched for
     │   ├── UnsafeStoreError  the store cannot create exclusively, so it may not be written
     │   └── ExtraMissingError an optional dependency is not installed
     ├── StoreError            what the object store said
@@ -65,6 +66,10 @@ class LockedError(UsageError):
 
 class UntrustedError(UsageError):
     """History that no trusted key has signed, or less of it than this machine has seen."""
+
+
+class UnvouchedError(UntrustedError):
+    """An unsigned commit below a gap that a collection left: what may have vouched for it is gone."""
 
 
 class UnsafeStoreError(UsageError):

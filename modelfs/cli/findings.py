@@ -23,6 +23,7 @@ def described(found: Findings) -> dict[str, Any]:
     return {
         "clean": not found.damages.left(),
         "commits": found.commits,
+        "unvouched": found.unvouched,
         "tags": found.tags,
         "pages": found.pages,
         "manifests": found.manifests,
@@ -56,6 +57,7 @@ def show(found: Findings) -> None:
     """What a person wants to see: what was looked at, then the first of what is wrong."""
     rows = [
         ("history", f"{counted(found.commits, 'commit')}, {counted(found.tags, 'tag')}"),
+        *_unvouched(found),
         ("metadata", f"{counted(found.pages, 'tree page')}, {counted(found.manifests, 'manifest')}"),
         ("chunks", f"{found.chunks}, of which {found.read_chunks} were read ({size(found.read_bytes)})"),
     ]
@@ -75,6 +77,14 @@ def show(found: Findings) -> None:
     if len(damages) > limits.FSCK_SHOWN:
         click.echo(f"and {counted(len(damages) - limits.FSCK_SHOWN, 'more damaged object')} (--json shows all)")
     click.echo(f"{counted(len(damages), 'damaged object')}, {len(damages) - left} repaired, {left} left")
+
+
+def _unvouched(found: Findings) -> list[tuple[str, str]]:
+    """What `--verify-with` could not verify; that is no damage."""
+    if not found.unvouched:
+        return []
+    what = counted(found.unvouched, "old commit")
+    return [("not verified", f"{what}: unsigned, and the commits that may have vouched for them were collected")]
 
 
 def _show_damage(damage: Damage) -> None:

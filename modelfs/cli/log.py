@@ -13,6 +13,7 @@ from modelfs.cli.output import counted, json_option, moment, note, print_json, p
 from modelfs.ids import TreeId
 from modelfs.repository.objects import EMPTY_TREE, CommitRecord, Entry, Kind
 from modelfs.repository.repository import Repository
+from modelfs.repository.vouching import verified
 
 
 @click.command("log")
@@ -32,8 +33,9 @@ def command(location: str, path: str | None, max_count: int | None, changes: boo
     modelfs log /srv/models runs/7/model.pt --json
     """
     store_url, ref = split_ref(location)
+    ends: list[str] = []
     with repository(store_url) as repo:
-        commits: Iterator[CommitRecord] = repo.log(repo.resolve(ref))
+        commits: Iterator[CommitRecord] = verified(repo.log(repo.resolve(ref)), ends)
         if path is not None:
             commits = _touching(repo, commits, tree_path(path))
         chosen = list(itertools.islice(commits, max_count))
@@ -49,8 +51,9 @@ def command(location: str, path: str | None, max_count: int | None, changes: boo
     else:
         columns = ["COMMIT", "ID", "TIME", "BY", "FILES", "SIZE", "MESSAGE"]
         table(columns, [_row(record) for record in chosen], right=["FILES", "SIZE"])
-    if collected:
-        note(collected)
+    for line in (collected, *ends):
+        if line:
+            note(line)
 
 
 def _collected(repo: Repository, shown: list[CommitRecord]) -> str:
@@ -98,8 +101,8 @@ def _described(record: CommitRecord, changed: list[tuple[str, bytes]] | None) ->
 
 
 def _before(repo: Repository, record: CommitRecord) -> Entry | None:
-    """Root of the newest commit before it that was not collected."""
-    before = next(itertools.islice(repo.log(record), 1, None), None)
+    """Root of the newest commit before it that was not collected and can be verified."""
+    before = next(itertools.islice(verified(repo.log(record), []), 1, None), None)
     return before.commit.root if before is not None else None
 
 

@@ -9,13 +9,14 @@ import click
 from modelfs.cli.access import access_options, sign_option
 from modelfs.cli.location import existing, repository, single_writer_option, tree_path, writing
 from modelfs.cli.ls import describe
-from modelfs.cli.output import counted, json_option, moment, print_json, printable, size, table
+from modelfs.cli.output import counted, json_option, moment, note, print_json, printable, size, table
 from modelfs.errors import UsageError
 from modelfs.repository.deleted import Deleted, deleted, newest_with
 from modelfs.repository.graft import graft
 from modelfs.repository.objects import CommitRecord, Entry, Kind
 from modelfs.repository.repository import Repository
 from modelfs.repository.usage import extent
+from modelfs.repository.vouching import verified
 
 
 @click.command("undelete")
@@ -53,8 +54,12 @@ def command(
     if listing:
         if ref is not None or destination is not None:
             raise UsageError("--list goes with PATH and --branch alone")
+        ends: list[str] = []
         with repository(store) as repo:
-            _list(list(deleted(repo, repo.resolve(branch), tree_path(path or ""))), as_json=as_json)
+            found = verified(deleted(repo, repo.resolve(branch), tree_path(path or "")), ends)
+            _list(list(found), as_json=as_json)
+        for line in ends:
+            note(line)
         return
     if not path or not tree_path(path):
         raise UsageError("say which PATH to bring back, or --list what was deleted")

@@ -3,7 +3,8 @@
 `survey_history` reads all of it and says what is wrong; nothing stops it. A chain is broken where a commit does not
 name the one before it as its parent. Which of the two is to blame is told by a second store when there is one, by
 tags, and by their other neighbours; where nothing tells, both are named. Who trusts certain keys is told of commits
-that none of them vouches for.
+that none of them vouches for. Where what may have vouched for them was collected that is no damage, and no trust
+either: they are counted.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from modelfs import limits
 from modelfs.errors import CorruptError, NotFoundError
 from modelfs.repository.damage import Damage, Damages, Problem, Sort, problem_of
+from modelfs.repository.gcformat import Collected
 from modelfs.repository.keys import COMMITS, commit_key, meta_key, parse_commit_key, tag_key
 from modelfs.repository.objects import EMPTY_TREE, CommitRecord, Tag
 from modelfs.repository.repository import Repository
@@ -24,11 +26,13 @@ Witness = Callable[[Place], bytes | None]
 
 
 class History:
-    """What was read. ``commits`` are those that can be trusted, in order of branch and number."""
+    """What was read. ``commits`` are those that nothing speaks against, in order of branch and number; ``unvouched``
+    of them no trusted key vouches for any more, because the commits between were collected."""
 
     def __init__(self) -> None:
         self.commits: dict[Place, CommitRecord] = {}
         self.tags: dict[str, Tag] = {}
+        self.unvouched: set[Place] = set()
 
     def expected(self, place: Place) -> set[bytes]:
         """Ids that the commit at ``place`` has according to the commit after it and to tags."""
@@ -118,7 +122,7 @@ def _check_chains(repo: Repository, history: History, damages: Damages, witness:
                 wrong[place] = (
                     f"commit {place[0]}@{place[1]} in {repo.store.url} names a directory that never was there"
                 )
-    for place, record in _untrusted(repo, commits):
+    for place, record in _untrusted(repo, history):
         what = "is signed by a key that is not trusted" if record.signed_by else "is not signed"
         wrong.setdefault(place, f"commit {place[0]}@{place[1]} in {repo.store.url} {what}")
     for place, reason in wrong.items():
@@ -149,14 +153,29 @@ def _blamed(
     return rootless if len(rootless) == 1 else pair
 
 
-def _untrusted(repo: Repository, commits: dict[Place, CommitRecord]) -> Iterator[tuple[Place, CommitRecord]]:
-    """Commits that no trusted key has signed, nor one that follows in the chain."""
+def _untrusted(repo: Repository, history: History) -> Iterator[tuple[Place, CommitRecord]]:
+    """Commits that no trusted key has signed, nor one that follows in the chain, and that no gap excuses. The others
+    without a voucher go to ``history.unvouched``."""
     vouched: dict[Place, bytes] = {}  # ids that the commits after them vouch for
-    for place, record in sorted(commits.items(), reverse=True):
+    doubtful: dict[Place, bytes] = {}  # the same of commits that nothing vouches for and a gap excuses
+    collected: dict[str, Collected] = {}
+    below: dict[str, Place] = {}  # by branch: the newest place whose commit a gap may have cut off from what is sound
+    for place, record in sorted(history.commits.items(), reverse=True):
+        branch, number = place
+        before = (branch, number - 1)
+        if branch not in collected:
+            collected[branch] = repo.collected(branch)
         if repo.trusts(record) or vouched.get(place) == record.id:
-            vouched[place[0], place[1] - 1] = record.commit.parent
+            vouched[before] = record.commit.parent
+        elif below.get(branch) == place or doubtful.get(place) == record.id:
+            doubtful[before] = record.commit.parent
+            history.unvouched.add(place)
         else:
             yield place, record
+            continue
+        gap = collected[branch].below(number - 1)
+        if gap != number - 1:
+            below[branch] = (branch, gap)
 
 
 def _is_impostor(repo: Repository, record: CommitRecord, witness: Witness) -> bool:

@@ -41,10 +41,12 @@ class Orphans:
 
 @dataclass(slots=True)
 class Findings:
-    """What a check saw. ``orphans``: None when only a part of the store was looked at. ``read``: chunks and bytes."""
+    """What a check saw. ``orphans``: None when only a part of the store was looked at. ``read``: chunks and bytes.
+    ``unvouched``: commits that no trusted key vouches for since what came after them was collected."""
 
     damages: Damages = field(default_factory=Damages)
     commits: int = 0
+    unvouched: int = 0
     tags: int = 0
     pages: int = 0
     manifests: int = 0
@@ -89,6 +91,7 @@ class Fsck:
         """History and metadata, checked and mended, and the listings."""
         history = self._history() if ref is None else self._one(ref)
         self.findings.commits, self.findings.tags = len(history.commits), len(history.tags)
+        self.findings.unvouched = len(history.unvouched & history.commits.keys())
         survey = Survey(self._repo, self._damages, self._repair.meta if self._repair is not None else None)
         advance = self._stage("reading metadata", 0)
         # The newest first: most of what is reached is in one of them.

@@ -35,6 +35,7 @@ from modelfs.repository.pages import Page
 from modelfs.repository.refs import Refs
 from modelfs.repository.sealed import SealedStore
 from modelfs.repository.trees import Difference, Trees
+from modelfs.repository.vouching import vouched_log
 from modelfs.store.base import Buffer, Store
 from modelfs.store.clock import Clock
 
@@ -338,8 +339,9 @@ class Repository:
         return self._commits.last(branch)
 
     def log(self, start: str | CommitRecord = MAIN) -> Iterator[CommitRecord]:
-        """Commits of a branch, or from one commit on, newest first, their chain verified."""
-        return self._commits.log(self.resolve(start) if isinstance(start, str) else start)
+        """Commits of a branch, or from one commit on, newest first, their chain verified. UnvouchedError: see
+        `vouching`."""
+        return vouched_log(self._commits, self.resolve(start) if isinstance(start, str) else start)
 
     def branches(self) -> tuple[str, ...]:
         """Names of all branches, sorted."""

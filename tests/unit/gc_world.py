@@ -7,11 +7,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
+from repository_store import CHEAP
 
 from modelfs.errors import AlreadyExistsError, NotFoundError
 from modelfs.ids import ChunkId, ManifestId, TreeId
+from modelfs.repository.access import Access
+from modelfs.repository.format import Format
 from modelfs.repository.gc import Collection, Report
 from modelfs.repository.graft import graft
+from modelfs.repository.keyslots import encrypted
 from modelfs.repository.objects import CommitRecord, Entry, Extent, Kind, Manifest, TreeDelta
 from modelfs.repository.repository import Repository
 from modelfs.repository.retention import Retention
@@ -108,18 +112,24 @@ class TimedStore:
 
 @dataclass
 class World:
-    """A store and what may be done to it."""
+    """A store and what may be done to it. ``access``: of who writes, collects and checks; with a secret the store is
+    encrypted."""
 
     time: Time = field(default_factory=Time)
+    access: Access = field(default_factory=Access)
 
     def __post_init__(self) -> None:
         self.store = TimedStore(self.time)
-        Repository.create(self.store)
+        secret = self.access.secret
+        made, keys = encrypted(Format(), secret, "first", CHEAP) if secret is not None else (None, None)
+        Repository.create(self.store, made, keys)
 
-    def open(self, store: TimedStore | None = None, *, waiting_takes_time: bool = True) -> Repository:
+    def open(
+        self, store: TimedStore | None = None, *, waiting_takes_time: bool = True, access: Access | None = None
+    ) -> Repository:
         """A machine that begins to write."""
         clock = self.time.clock(waiting_takes_time=waiting_takes_time)
-        repo = Repository.open(store or self.store, clock=clock)
+        repo = Repository.open(store or self.store, access or self.access, clock=clock)
         repo.begin_writing()
         return repo
 
@@ -127,7 +137,9 @@ class World:
         self, retention: Retention | None = None, store: TimedStore | None = None, grace: float = GRACE, **options: bool
     ) -> Report:
         """One run."""
-        repo = Repository.open(store or self.store.view(), clock=self.time.clock())
+        # A collection knows the secret and nobody's signature: it makes no commits.
+        access = Access(secret=self.access.secret)
+        repo = Repository.open(store or self.store.view(), access, clock=self.time.clock())
         return Collection(repo, retention or Retention(), grace, **options).run()
 
     def keys(self, *areas: str) -> set[str]:
@@ -135,7 +147,7 @@ class World:
 
     def check(self) -> None:
         """Everything that a commit which can be read reaches is there and right."""
-        repo = Repository.open(self.store, clock=self.time.clock())
+        repo = Repository.open(self.store, self.access, clock=self.time.clock())
         for branch, ended in [(name, ended) for name, ended in repo._commits.every_branch()]:
             if not ended:
                 for record in repo.log(branch):
