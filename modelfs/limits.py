@@ -158,6 +158,7 @@ CACHE_BUSY_TIMEOUT: Final = 10.0  # waiting for another process's index transact
 CACHE_VERIFY_BUFFERS: Final = 4  # chunks being checked at once: 32 MiB at most; each hashes at 4.6 GB/s
 CACHE_BORROW_FILES: Final = 64  # other cache files one reader keeps open: file descriptors are 1,024 by default
 CACHE_EVICT_RETRY: Final = 5.0  # a full cache with nothing to evict is not scanned again sooner than this
+CACHE_MARKER_MAX: Final = 4 * KiB  # of the file that says whose cache it is: an id and a word
 CACHE_EVICT_BATCH: Final = 64  # eviction candidates read from the index at once
 CACHE_LOOKUP_BATCH: Final = 500  # chunk ids in one query: the oldest SQLite takes 999 parameters
 

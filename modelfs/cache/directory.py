@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 import sqlite3
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,7 @@ FILES: Final = "files"
 _STORE: Final = "store"
 _LOCK: Final = "lock"
 _KEYED: Final = " keyed"
+_MARKER: Final = re.compile(rf"[0-9a-z-]{{1,64}}({_KEYED})?")
 
 
 def open_directory(path: Path, store_id: str, limit: int, *, keyed: bool = False) -> tuple[Index, int]:
@@ -80,10 +82,15 @@ def is_keyed(path: Path) -> bool:
 
 
 def _read_marker(path: Path) -> str:
+    """What the marker says; "" when whoever began the cache did not get to write it."""
     try:
-        return (path / _STORE).read_text().strip()
+        with (path / _STORE).open("rb") as file:
+            said = file.read(limits.CACHE_MARKER_MAX).decode("ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not a cache directory") from error
+    if said and not _MARKER.fullmatch(said):
+        raise UsageError(f"{path} is not a cache directory")
+    return said
 
 
 def _claim(path: Path, store_id: str, *, keyed: bool) -> None:

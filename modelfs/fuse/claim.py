@@ -20,7 +20,10 @@ import struct
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
+
+import msgspec
+from msgspec import Meta
 
 from modelfs import config, limits
 from modelfs.errors import UsageError
@@ -41,7 +44,7 @@ class Mark:
 
     device: int
     inode: int
-    mode: int
+    mode: Annotated[int, Meta(ge=0, le=0o7777)]
     immutable: bool
 
 
@@ -152,8 +155,8 @@ def lift(mountpoint: Path) -> bool:
 def _lift(mountpoint: Path, fd: int | None) -> bool:
     path = _mark_file(mountpoint)
     try:
-        mark = Mark(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+        mark = msgspec.json.decode(path.read_bytes(), type=Mark)
+    except (OSError, ValueError, RecursionError):  # cut by a power loss
         return False
     facts = mountpoint.stat() if fd is None else os.fstat(fd)
     if (facts.st_dev, facts.st_ino) == (mark.device, mark.inode):

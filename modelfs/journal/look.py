@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from modelfs.errors import UsageError
 from modelfs.journal.held import Fate, HeldFile, held_files
@@ -107,15 +108,15 @@ def _is_held(lock: Path) -> bool:
 
 def _about(directory: Path) -> About:
     try:
-        return About(**json.loads((directory / ABOUT).read_text()))
-    except (OSError, ValueError, TypeError):  # of an older version, or cut by a power loss
+        return msgspec.json.decode((directory / ABOUT).read_bytes(), type=About)
+    except (OSError, ValueError, RecursionError):  # of an older version, or cut by a power loss
         return About("", "", directory.stat().st_mtime)
 
 
 def _failure(directory: Path) -> Failure | None:
     try:
-        return Failure(**json.loads((directory / FAILURE).read_text()))
-    except (OSError, ValueError, TypeError):
+        return msgspec.json.decode((directory / FAILURE).read_bytes(), type=Failure)
+    except (OSError, ValueError, RecursionError):
         return None
 
 

@@ -180,7 +180,7 @@ def replace_format(store: Store, before: Format, after: Format, *, break_lock: b
 def _locked_by(store: Store) -> str:
     try:
         held = msgspec.json.decode(store.get(KEYS_LOCK), type=_Holder)
-    except (NotFoundError, CorruptError, msgspec.DecodeError):
+    except (NotFoundError, CorruptError, ValueError, RecursionError):
         who = "somebody"
     else:
         who = f"process {held.pid} of {held.host} (since {max(0.0, time.time() - held.since):.0f} s)"

@@ -76,7 +76,7 @@ class Lease:
             return msgspec.json.decode(self._store.get(KEY), type=_Held)
         except NotFoundError:
             return None
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise UsageError(f"{self._store.url}: {KEY} is not a lease; delete it if nobody writes") from error
 
 
@@ -85,6 +85,6 @@ def ended(store: Store, now: float) -> bool:
     clock)."""
     try:
         held = msgspec.json.decode(store.get(KEY), type=_Held)
-    except (NotFoundError, msgspec.DecodeError):
+    except (NotFoundError, ValueError, RecursionError):
         return False
     return held.expires + limits.GC_LEFT_OVER < now

@@ -13,9 +13,8 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import msgspec
 
@@ -24,6 +23,9 @@ from repository_store import DictStore
 
 from fuzz import mutate
 from fuzz.mutate import Mutation
+from fuzz.target import CORPUS, Target, again
+from fuzz.trust import trust
+from fuzz.upkeep import upkeep
 from modelfs import codecs, limits
 from modelfs.chunking.params import ChunkParams
 from modelfs.cli.location import split_ref, tree_path
@@ -83,30 +85,12 @@ from modelfs.store.lease import Lease
 from modelfs.writer.tensors import Tensors
 
 _scratch: Final = tempfile.TemporaryDirectory(prefix="modelfs-fuzz-")  # gone when the process ends
-CORPUS: Final = Path(__file__).parent / "corpus"
 ID: Final = bytes(range(32))
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Target:
-    """``memory``: bytes that one input may take beyond 100 times its own length."""
-
-    name: str
-    run: Callable[[bytes], None]
-    seeds: tuple[bytes, ...]
-    allowed: tuple[type[Exception], ...] = (ValueError,)
-    mutations: tuple[Mutation, ...] = (mutate.blind,)
-    memory: int = 4 * limits.MiB
-
-    def all_seeds(self) -> list[bytes]:
-        """Seeds of our own encoders, and the kept inputs."""
-        return [*self.seeds, *(path.read_bytes() for path in sorted((CORPUS / self.name).glob("*")))]
 
 
 def table() -> dict[str, Target]:
     """Every target by name."""
-    found = [*_codecs(), *_metadata(), *_names(), *_local(), *_formats()]
+    found = [*_codecs(), *_metadata(), *_names(), *_local(), *trust(), *upkeep(), *_formats()]
     assert len({target.name for target in found}) == len(found)
     return {target.name: target for target in found}
 
@@ -207,10 +191,10 @@ def _metadata() -> list[Target]:
     )
     plain: list[tuple[str, Callable[[bytes], None], tuple[bytes, ...]]] = [
         ("page", _page, pages),
-        ("manifest", _again(unpack_manifest, pack_manifest), manifests),
-        ("commit", _again(unpack_commit, pack_commit), commits),
-        ("tag", _again(unpack_tag, pack_tag), (pack_tag(Tag("main", 3, ID, 5)),)),
-        ("tensors", _again(unpack_tensors, pack_tensors), (pack_tensors(_TABLE),)),
+        ("manifest", again(unpack_manifest, pack_manifest), manifests),
+        ("commit", again(unpack_commit, pack_commit), commits),
+        ("tag", again(unpack_tag, pack_tag), (pack_tag(Tag("main", 3, ID, 5)),)),
+        ("tensors", again(unpack_tensors, pack_tensors), (pack_tensors(_TABLE),)),
     ]
     found = [Target(name, run, seeds, mutations=(mutate.blind, mutate.msgpack)) for name, run, seeds in plain]
     seeds = tuple(wrap(seed * n) for _, _, some in plain for seed in some for n in (1, 40))
@@ -239,14 +223,6 @@ def _page(plain: bytes) -> None:
     assert unpack_page(pack_page(level, items)) == (level, items)
     for item in items:
         check_name(item.name)
-
-
-def _again(unpack: Callable[[bytes], T], pack: Callable[[T], bytes]) -> Callable[[bytes], None]:
-    def run(plain: bytes) -> None:
-        value = unpack(plain)
-        assert unpack(pack(value)) == value
-
-    return run
 
 
 def _store_target(pages: tuple[bytes, ...], manifests: tuple[bytes, ...], commits: tuple[bytes, ...]) -> Target:
