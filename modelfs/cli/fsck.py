@@ -59,7 +59,8 @@ def command(
     are counted, and are no damage.
 
     --repair writes what can be verified: chunks from the local cache, everything from the store of --from, and the
-    notes of deltas. Exit codes: 0 no damage, or all repaired; 1 damage is left; 2 the request cannot be met.
+    notes of deltas. Wrong numbers of linked names are put right by a new commit, unless commits are signed. Exit codes:
+    0 no damage, or all repaired; 1 damage is left; 2 the request cannot be met.
 
     \b
     modelfs fsck /srv/models

@@ -17,7 +17,18 @@ from modelfs.errors import CorruptError, NotFoundError
 from modelfs.ids import ChunkId
 from modelfs.repository.chain import History, survey_history
 from modelfs.repository.damage import Damage, Damages, Problem, Sort
-from modelfs.repository.keys import DATA, DELTAS, META, chunk_key, parse_base_key, parse_object_key
+from modelfs.repository.keys import (
+    DATA,
+    DELTAS,
+    META,
+    chunk_key,
+    commit_key,
+    meta_key,
+    parse_base_key,
+    parse_object_key,
+)
+from modelfs.repository.linksums import LinkSums, WrongSum
+from modelfs.repository.objects import CommitRecord
 from modelfs.repository.repair import Repair
 from modelfs.repository.repository import Repository
 from modelfs.repository.survey import Survey
@@ -77,6 +88,8 @@ class Fsck:
         """Check everything, or only what the commit ``ref`` reaches. UnknownRefError; StoreError when the store fails
         in another way than by missing objects."""
         history, survey = self.survey(ref)
+        if survey.sums_differ:
+            self._link_sums(history)
         check = ChunkCheck(self._repo, survey.lengths, self.notes)
         if read_data:
             self.read(check, check.ordered())
@@ -134,6 +147,20 @@ class Fsck:
         if len(self._damages):
             self._stage("tracing damage", 0)
             trace(self._repo, history.commits.values(), self._damages, check.dependents)
+
+    def _link_sums(self, history: History) -> None:
+        """Find wrong sums of linked names in the newest commit of each branch (or in the one commit that is checked).
+        Older ones cannot be put right, and each of their paths reads well."""
+        sums = LinkSums(self._repo)
+        heads = {record.branch: record for record in history.commits.values()}  # in order of their numbers
+        for record in heads.values():
+            if record.commit.ends:
+                continue
+            found = [_wrong_sum(wrong, record) for wrong in sums.wrong(record.commit.root)]
+            fixed = self._repair.link_sums(record, sums) if found and self._repair is not None else ""
+            for damage in found:
+                damage.repaired = fixed
+                self._damages.add(damage)
 
     # -- steps --------------------------------------------------------------------------------------------------
 
@@ -233,3 +260,11 @@ class Fsck:
                 found.metadata_bytes += info.size
         found.notes = sum(delta not in survey.lengths for deltas in self.notes.values() for delta in deltas)
         self.findings.orphans = found
+
+
+def _wrong_sum(wrong: WrongSum, record: CommitRecord) -> Damage:
+    where = f"/{wrong.path.decode(errors='replace')} of {record.branch}@{record.number}"
+    reason = f"{where} is said to have {wrong.said} linked names below it, and has {wrong.found}"
+    if not wrong.holder:
+        return Damage(Sort.COMMIT, commit_key(record.branch, record.number), Problem.CONTRADICTORY, reason)
+    return Damage(Sort.PAGE, meta_key(wrong.holder), Problem.CONTRADICTORY, reason, wrong.holder)

@@ -15,6 +15,7 @@ from modelfs.repository.chain import History, Place
 from modelfs.repository.chunks import Local
 from modelfs.repository.damage import Damage, Damages, Problem, Sort
 from modelfs.repository.keys import COMMITS, FORMAT_KEY, parse_commit_key, parse_tag_key
+from modelfs.repository.linksums import LinkSums
 from modelfs.repository.objects import CommitRecord
 from modelfs.repository.repository import Repository
 from modelfs.store.base import Store
@@ -81,6 +82,18 @@ class Repair:
         """Write the note of a delta; its content means nothing."""
         self._repo.store.put(damage.key, b"delta\n")
         return _SELF
+
+    def link_sums(self, head: CommitRecord, sums: LinkSums) -> str:
+        """Put the sums of linked names in a branch right, by a new commit over its ``head``: which; "" when that has to
+        be signed, which fsck does not."""
+        if head.signed_by or self._repo.access.trusted:
+            return ""
+        right = sums.corrected(head.commit.root)
+        base = self._repo.head(head.branch)
+        if base is None or base.id != head.id:
+            return ""  # it has moved on: the next fsck looks at what is there then
+        made = self._repo.commit(head.branch, base, right, "fsck: numbers of linked names")
+        return f"its own entries, in {made.branch}@{made.number}"
 
     def history(self, history: History, damages: Damages) -> None:
         """Restore commits, the newest first because each vouches for the one before it, then tags. What was restored

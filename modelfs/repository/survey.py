@@ -74,6 +74,8 @@ class Survey:
         self.metas = IdSet()
         self.pages = self.manifests = self.tables = 0
         self._sizes: dict[bytes, int] = {}  # of files, by manifest: as the first entry says
+        self._linked: dict[bytes, int] = {}  # linked names below directories, by tree: as the first entry says
+        self.sums_differ = False  # some entry says another number of linked names than its directory has
         self._fitting: set[tuple[PageRef, int, bytes | None]] = set()  # pages seen where an index says they are
         self._stack: list[_Task] = []
 
@@ -131,6 +133,8 @@ class Survey:
 
     def _take(self, task: _Task, found: _Found) -> None:
         if isinstance(task, _PageTask) and isinstance(found, Page):
+            if task.ref is None and found.linked != self._linked.get(task.id):
+                self.sums_differ = True
             if task.fresh:
                 self.pages += 1
                 self._items(task, found)
@@ -168,6 +172,8 @@ class Survey:
 
     def _directory(self, entry: Entry, depth: int) -> None:
         tree = entry.content
+        if self._linked.setdefault(tree, 0 if tree == EMPTY_TREE else entry.linked) != entry.linked:
+            self.sums_differ = True
         if tree == EMPTY_TREE or not self.metas.add(tree):
             return
         if depth > limits.TREE_DEPTH_MAX:
