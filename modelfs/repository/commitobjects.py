@@ -33,7 +33,7 @@ class CommitObjects:
 
     def stored(self, record: CommitRecord) -> bytes:
         """The object of a commit, the same each time."""
-        plain = pack_commit(record.commit)
+        plain = record.plain
         if not record.signed_by:
             return wrap(plain, checksum=True)
         signature = Signature(PublicKey(record.signed_by), record.signature)
@@ -56,7 +56,7 @@ class CommitObjects:
 
     def _record(self, branch: str, commit: Commit, plain: bytes, signature: Signature | None) -> CommitRecord:
         by, value = (signature.by.raw, signature.value) if signature is not None else (b"", b"")
-        return CommitRecord(branch, commit.number, CommitId(self._ids.digest(plain)), commit, by, value)
+        return CommitRecord(branch, commit.number, CommitId(self._ids.digest(plain)), commit, plain, by, value)
 
     def _message(self, branch: str, plain: bytes) -> bytes:
         """What is signed: a commit belongs to one branch of one store."""

@@ -154,13 +154,14 @@ class PageRef(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
 
 @dataclass(frozen=True, slots=True)
 class CommitRecord:
-    """A commit and where it stands. ``signed_by``: the public key, b"" for one without a signature, which is in
-    ``signature``."""
+    """A commit and where it stands. ``plain``: its bytes as they were written, whose hash is the id. ``signed_by``: the
+    public key, b"" for one without a signature, which is in ``signature``."""
 
     branch: str
     number: int
     id: CommitId
     commit: Commit
+    plain: bytes = field(repr=False)
     signed_by: bytes = b""
     signature: bytes = b""
 

@@ -281,3 +281,19 @@ def test_a_memory_that_cannot_be_written_is_said_once(store: DictStore, caplog: 
         assert repo.head() is not None
         add(repo, b"more")
     assert caplog.text.count("would not be noticed") == 1
+
+
+def test_a_commit_is_stored_again_as_it_came(store: DictStore) -> None:
+    """Another program may write a number longer than need be. Its bytes are what was hashed and signed."""
+    repo = opened(store)
+    head = repo.resolve(None)
+    commit = msgspec.structs.replace(head.commit, number=4, parent=head.id, time_ns=5)
+    plain = pack_commit(commit)
+    at = plain.index(b"\xc4\x20" + head.id)
+    longer = plain[: at - 1] + b"\xcd\x00\x04" + plain[at:]
+    message = b"modelfs commit\n" + repo.format.id.encode() + b"\nmain\n" + longer
+    store.data[key(4)] = wrap(pack_signed(longer, ANNA.sign(message)))
+    reader = opened(store, trusted=(ANNA.public,))
+    record = reader.resolve(None)
+    assert record.id == PLAIN.digest(longer) != PLAIN.digest(plain)
+    assert reader._commits._objects.stored(record) == store.data[key(4)]
