@@ -25,6 +25,7 @@ from modelfs.cache import schema, sparse
 from modelfs.cache.index import Index
 from modelfs.errors import CacheError, UsageError
 from modelfs.ids import ManifestId
+from modelfs.private import private_directory
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ def open_directory(path: Path, store_id: str, limit: int, *, keyed: bool = False
     if limit < limits.CHUNK_MAX:
         raise UsageError(f"a cache of {limit} bytes is smaller than one chunk ({limits.CHUNK_MAX} bytes)")
     try:
-        (path / FILES).mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_directory(path / FILES)
         lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise UsageError(f"the cache directory {path} is not writable: {error.strerror}") from error

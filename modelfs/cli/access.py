@@ -19,7 +19,6 @@ import click
 from modelfs import config, limits
 from modelfs.config import Secret
 from modelfs.errors import UsageError
-from modelfs.process import forbid_core_dumps
 from modelfs.repository.access import Access
 from modelfs.repository.format import read_format
 from modelfs.repository.keyfiles import passphrase, public_keys, read_key, read_passphrase, read_signing_key
@@ -154,8 +153,6 @@ def mount_secret(store_url: str) -> Secret | None:
         finally:
             store.close()
         found = _ask_for(redact_url(store_url)) if encrypted else None
-    if found is not None:
-        forbid_core_dumps()
     return found
 
 

@@ -28,6 +28,7 @@ from msgspec import Meta
 from modelfs import config, limits
 from modelfs.errors import UsageError
 from modelfs.fuse.mountpoint import detach, is_dead, mounted_at
+from modelfs.private import private_directory
 from modelfs.process import ending
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Claim:
         """Claim a mount point, and heal what a dead daemon left there. UsageError when another process has it (one
         that is ending is waited for), or nothing may be mounted there."""
         path = config.mounts_directory() / f"{config.mount_key(mountpoint)}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_directory(path.parent)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         deadline = time.monotonic() + limits.DEAD_SESSION_WAIT
         while True:

@@ -10,6 +10,7 @@ import logging
 
 from modelfs.config import journal_directory
 from modelfs.errors import UsageError
+from modelfs.private import private_directory
 from modelfs.store.base import Store
 from modelfs.store.lease import Lease
 from modelfs.store.probe import probe_exclusive_put
@@ -32,6 +33,6 @@ def admit_writer(store: Store, store_id: str, *, single_writer: bool) -> Lease |
     marker = journal_directory(store_id) / "probed"
     if not marker.exists():
         probe_exclusive_put(store)
-        marker.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_directory(marker.parent)
         marker.write_text(store.url + "\n")
     return None

@@ -25,6 +25,7 @@ from modelfs import limits
 from modelfs.errors import UsageError
 from modelfs.journal.held import Fate, HeldFile, as_opened, held_files
 from modelfs.journal.log import Begin, JournalLog, Record, scan_log, sync_directory, unfinished
+from modelfs.private import private_directory
 from modelfs.process import ending, namespace
 
 log = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ class Session:
         """A new session under ``root``, its names on the disk. UsageError when that is not possible."""
         directory = root / branch / uuid.uuid4().hex
         try:
-            (directory / STAGE).mkdir(parents=True, mode=0o700)
+            private_directory(directory / STAGE)
             about = About(store, mountpoint, time.time())
             (directory / ABOUT).write_text(json.dumps(asdict(about)))
             # Under its name only when it is held: another mount that begins now would take the session for a dead one.

@@ -21,6 +21,7 @@ from msgspec import Meta
 from modelfs import limits
 from modelfs.errors import UsageError
 from modelfs.ids import ChunkId
+from modelfs.private import private_directory
 from modelfs.repository.fsck import Findings, Fsck, Stage
 from modelfs.repository.repository import Repository
 from modelfs.repository.verify import ChunkCheck
@@ -74,7 +75,7 @@ def write_progress(path: Path, progress: Progress) -> None:
     """Replace the state atomically. UsageError when it cannot be written."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_directory(path.parent)
         with partial.open("wb") as file:
             file.write(msgspec.json.encode(progress))
             file.flush()

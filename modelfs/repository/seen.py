@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from modelfs.errors import UntrustedError
+from modelfs.private import private_directory
 from modelfs.repository.objects import CommitRecord
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ class SeenHeads:
                 return
             partial = self._directory / f"{name}.{os.getpid()}~"
             try:
-                self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                private_directory(self._directory)
                 partial.write_text(f"{seen.number} {seen.id.hex()}\n", "ascii")
                 partial.replace(self._directory / name)
             except OSError as error:
