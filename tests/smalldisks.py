@@ -1,4 +1,4 @@
-"""Small disks of their own for tests: ext4 in a file, mounted through a loop device (takes root)."""
+"""Small disks of their own for tests: ext4 or XFS in a file, mounted through a loop device (takes root)."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ import pytest
 
 
 @contextlib.contextmanager
-def small_disk(directory: Path, size: int) -> Iterator[Path]:
-    """An empty ext4 of ``size`` MiB at ``directory``; skips the test where that is not possible."""
-    mkfs = shutil.which("mkfs.ext4") or shutil.which("mkfs.ext4", path="/sbin:/usr/sbin")
+def small_disk(directory: Path, size: int, kind: str = "ext4") -> Iterator[Path]:
+    """An empty file system of ``size`` MiB (XFS: 300 or more) at ``directory``; skips the test where that is not
+    possible."""
+    mkfs = shutil.which(f"mkfs.{kind}") or shutil.which(f"mkfs.{kind}", path="/sbin:/usr/sbin")
     if os.geteuid() != 0 or mkfs is None:
-        pytest.skip("no small disks: mounting a loop device takes root and mkfs.ext4")
+        pytest.skip(f"no small disks: mounting a loop device takes root and mkfs.{kind}")
     image = directory.with_suffix(".img")
     with image.open("wb") as file:
         file.truncate(size << 20)
-    subprocess.run([mkfs, "-q", "-m", "0", "-O", "^has_journal", image], check=True)
+    options = ["-m", "0", "-O", "^has_journal"] if kind == "ext4" else []
+    subprocess.run([mkfs, "-q", *options, image], check=True)
     directory.mkdir()
     mounted = subprocess.run(["mount", "-o", "loop", image, directory], capture_output=True, text=True, check=False)
     if mounted.returncode:
