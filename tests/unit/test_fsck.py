@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from damaging import HOWS, Stocked, file, root_of, spoil, stocked, weights
 from repository_store import DictStore
@@ -337,7 +339,7 @@ def test_a_tag_that_names_another_commit(stock: Stocked) -> None:
     store = stock.copy()
     del store.data[stock.keys["tag"]]
     strange = Repository.open(store)
-    strange.tag("v1", type(record)("main", 2, record.id, record.commit))
+    strange.tag("v1", replace(record, branch="main", number=2))
     stock.store.data[stock.keys["tag"]] = store.data[stock.keys["tag"]]
     (damage,) = check(stock.store).damages
     assert (damage.sort, damage.problem) == (Sort.TAG, Problem.CONTRADICTORY)
