@@ -82,6 +82,10 @@ class Committer:
         """True when finished or unfinished changes are not in the store."""
         return self._names.dirty()
 
+    def holds(self, change: int) -> bool:
+        """True when the store has everything up to the change of that number."""
+        return self._published >= change
+
     async def publish(self) -> None:
         """Return when every change finished before the call is in the store; raises what the store said."""
         target = self._names.change

@@ -12,7 +12,10 @@ import logging
 import os
 import stat as stat_module
 import time
+from bisect import bisect_left
+from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -181,25 +184,32 @@ class Vfs:
         node.opens += 1
         return self.open_dirs.add(DirHandle(node))
 
-    async def list_names(self, fh: int, start: int) -> list[bytes]:
+    async def list_names(self, fh: int, start: int) -> Iterator[bytes]:
         """Names of an open directory from position ``start`` on."""
         handle = self.open_dirs[fh]
         if handle.names is None or start == 0:
             handle.names = await self.names.listing(handle.node) if self._linked(handle.node) else []
-            await self._load_children(handle.node)
-        return handle.names[start:]
+            handle.tree, handle.entries = await self.names.committed_entries(handle.node)
+            handle.loaded = 0
+            if any(entry.group for entry in handle.entries) and not self.names.links.complete():
+                await self.names.links.load()
+        self._load_children(handle, start)
+        names = handle.names
+        return (names[i] for i in range(start, len(names)))
 
-    async def _load_children(self, parent: DirNode) -> None:
-        """Make nodes of the committed entries in one go: a lookup for each would cost a thread hop for each."""
-        if len(parent.children) > limits.LISTING_NODES:
+    def _load_children(self, handle: DirHandle, start: int) -> None:
+        """Make nodes of the committed entries from position ``start`` on, many in one go: a lookup for each would cost
+        a thread hop for each."""
+        parent, entries = handle.node, handle.entries
+        if not handle.names or start + limits.LISTING_REPLY <= handle.loaded or parent.tree != handle.tree:
             return
-        tree, entries = await self.names.committed_entries(parent)
-        if any(entry.group for entry in entries) and not self.names.links.complete():
-            await self.names.links.load()
-        if parent.tree == tree and len(entries) <= limits.LISTING_NODES:
-            for entry in entries:
-                if entry.name not in parent.dirty and entry.name not in parent.children:
-                    self.names.adopt(parent, entry)
+        start = min(max(start, handle.loaded), len(handle.names) - 1)
+        handle.loaded = start + limits.LISTING_NODES
+        first = bisect_left(entries, handle.names[start], key=attrgetter("name"))
+        for entry in entries[first : first + limits.LISTING_NODES]:
+            if entry.name not in parent.dirty and entry.name not in parent.children:
+                self.names.adopt(parent, entry)
+        if len(entries) <= limits.LISTING_NODES:
             parent.subdirs = {name for name, node in parent.children.items() if isinstance(node, DirNode)}
 
     async def list_child(self, fh: int, name: bytes) -> Node | None:
