@@ -48,7 +48,7 @@ CALM = Weather()
 class FaultProxy:
     """Stands in front of ``target`` (http://HOST:PORT) at `endpoint`."""
 
-    def __init__(self, target: str, *, seed: int = 0, weather: Weather = CALM) -> None:
+    def __init__(self, target: str, *, seed: int = 0, weather: Weather = CALM, host: str = "127.0.0.1") -> None:
         parts = urlsplit(target)
         assert parts.hostname is not None
         assert parts.port is not None
@@ -58,12 +58,13 @@ class FaultProxy:
         self._connections: set[_Connection] = set()
         self._changed = trio.Event()
         self.faults: Counter[str] = Counter()  # by the name of the field of `Weather`
+        self._host = host
         with socket.socket() as any_port:
-            any_port.bind(("127.0.0.1", 0))
+            any_port.bind((host, 0))
             self.port: int = any_port.getsockname()[1]
         self._socket = socket.socket()
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._socket.bind(("127.0.0.1", self.port))  # by number: else Linux gives the port up with the listening
+        self._socket.bind((host, self.port))  # by number: else Linux gives the port up with the listening
         self._ready = threading.Event()
         self._token: trio.lowlevel.TrioToken | None = None
         self._scope = trio.CancelScope()
@@ -72,7 +73,7 @@ class FaultProxy:
     @property
     def endpoint(self) -> str:
         """The URL that stands for the target's."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self._host}:{self.port}"
 
     @property
     def weather(self) -> Weather:

@@ -33,6 +33,7 @@ case "${1:-}" in
 tests)
     need "command -v sshd || test -x /usr/sbin/sshd" openssh-server
     need "command -v sftp" openssh-client
+    need "command -v ip && command -v nsenter" iproute2
     for tool in mon mgr osd; do need "command -v ceph-$tool" ceph-$tool; done
     need "command -v radosgw" radosgw
     need "command -v ceph" ceph-common
