@@ -94,7 +94,7 @@ GC_LEFT_OVER: Final = 24 * 3600.0  # probe objects and ended leases of this age 
 
 # --- worker pools of one mount
 READ_THREADS: Final = 16
-UPLOAD_THREADS: Final = 4  # chunk + hash + encode + put: each holds a plain and an encoded chunk
+UPLOAD_THREADS: Final = 12  # hash + encode + put, most of it waiting: each holds a plain and an encoded chunk
 LOCAL_IO_THREADS: Final = 8
 META_THREADS: Final = 8
 
@@ -136,7 +136,7 @@ REFRESH_DEFAULT: Final = 1.0
 KERNEL_CACHE_TIMEOUT: Final = 3600.0  # entries and attributes of history, which does not change
 KERNEL_CACHE_SHARE: Final = 0.25  # of the refresh interval, for others; asking the store takes the rest
 KERNEL_CACHE_LIVE: Final = 1.0  # and no more than this: what happens on this machine shows so late, too
-CUT_JOBS: Final = 3  # windows of 2 x CHUNK_MAX being cut at once in one mount: 48 MiB
+CUT_JOBS: Final = 4  # windows of 2 x CHUNK_MAX being cut or sent at once in one mount: 64 MiB, 16 average chunks
 FINISH_ROUNDS: Final = 100  # a close that races with writers cuts again this often before it gives up
 INLINE_WRITE: Final = 64 * KiB  # writes up to this go to the staging file without a thread hop
 COMMIT_RETRY: Final = 5.0  # between attempts to commit namespace changes while the store is away

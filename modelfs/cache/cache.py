@@ -164,7 +164,7 @@ class Cache:
     def adopt(self, manifest_id: ManifestId, manifest: Manifest, path: Path, *, keep: bool = False) -> bool:
         """Make the complete local copy at ``path``, which nobody changes any more, the cache file of ``manifest``.
 
-        It is renamed, or with ``keep`` linked, so that ``path`` stays as well. False, with ``path`` left where it is,
+        It is moved, or with ``keep`` linked, so that ``path`` stays as well. False, with ``path`` left where it is,
         when it does not fit, lies on another disk, or the manifest is in use.
         """
         with self._lock:
@@ -190,9 +190,9 @@ class Cache:
                         linked = target.with_name(f"{target.name}.new")
                         linked.unlink(missing_ok=True)
                         linked.hardlink_to(path)
-                        linked.rename(target)
+                        sparse.put_in_place(linked, target)
                     else:
-                        path.rename(target)
+                        sparse.put_in_place(path, target)
                     self.index.replace(manifest_id, manifest.size, places)
                 finally:
                     os.close(fd)

@@ -9,6 +9,7 @@ Used by every module of the cache; nothing here knows the index.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -21,10 +22,17 @@ _FALLOC_FL_KEEP_SIZE: Final = 0x01
 _FALLOC_FL_PUNCH_HOLE: Final = 0x02
 _OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
+_AT_FDCWD: Final = -100
+_RENAME_EXCHANGE: Final = 2
+
 # The os module has posix_fallocate only, which cannot punch; CDLL lets go of the GIL and keeps errno per thread.
-_fallocate = ctypes.CDLL(None, use_errno=True).fallocate
+_libc = ctypes.CDLL(None, use_errno=True)
+_fallocate = _libc.fallocate
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
 _fallocate.restype = ctypes.c_int
+_renameat2 = _libc.renameat2
+_renameat2.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+_renameat2.restype = ctypes.c_int
 
 
 def path_of(files: Path, manifest: ManifestId) -> Path:
@@ -107,6 +115,21 @@ def write_all(fd: int, data: memoryview, offset: int) -> None:
     done = 0
     while done < len(data):
         done += os.pwrite(fd, data[done:], offset + done)
+
+
+def put_in_place(path: Path, target: Path) -> None:
+    """Rename ``path`` to ``target``, which exists. Raises OSError.
+
+    They change places, and what was at ``target`` is removed: ext4 begins to write a file to the disk that is renamed
+    over another, gigabytes in the middle of a close. Where files cannot change places they are renamed.
+    """
+    if _renameat2(_AT_FDCWD, os.fsencode(path), _AT_FDCWD, os.fsencode(target), _RENAME_EXCHANGE) == 0:
+        path.unlink()
+        return
+    code = ctypes.get_errno()
+    if code not in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        raise OSError(code, os.strerror(code))
+    path.rename(target)
 
 
 def punch(fd: int, offset: int, length: int) -> None:

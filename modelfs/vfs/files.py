@@ -274,8 +274,6 @@ class Files:
             log.warning("upload behind the write head of %r: %s (close tries again)", path_of(node), error)
         except Exception:
             log.exception("upload behind the write head of %r: unexpected error (close tries again)", path_of(node))
-        finally:
-            state.busy = False
 
     async def truncate(self, node: FileNode, size: int) -> None:
         """Set the file's size."""

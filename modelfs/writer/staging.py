@@ -30,11 +30,13 @@ ReadBase = Callable[[int, int], bytes]  # (offset, length) -> bytes of the base 
 
 @dataclass(eq=False, slots=True)
 class Claim:
-    """A range being cut at this moment; ``valid`` turns False when a write touches it meanwhile."""
+    """A range being cut at this moment; ``valid`` turns False when a write touches it meanwhile. ``sending``: its
+    pieces are known and on their way to the store."""
 
     start: int
     end: int
     valid: bool = True
+    sending: bool = False
 
 
 @dataclass(slots=True)
@@ -176,6 +178,15 @@ class StagedFile:
         self._claims.append(claim)
         return claim
 
+    def cut(self, claim: Claim, end: int) -> None:
+        """All of a claim up to ``end`` is cut and on its way: nobody else need cut it unless it is given up."""
+        claim.end = end
+        claim.sending = True
+
+    def sending(self) -> list[Claim]:
+        """Claims whose pieces are on their way and still count."""
+        return [claim for claim in self._claims if claim.sending and claim.valid]
+
     def settle(self, claim: Claim, extents: list[Extent]) -> bool:
         """Record the pieces cut from a claim, unless a write spoilt it; they cover it from its start."""
         self._claims.remove(claim)
@@ -200,7 +211,8 @@ class StagedFile:
         self._drop_cuts(offset, max(self.size, offset))
 
     def gaps(self, absorb_below: int = 0) -> list[tuple[int, int]]:
-        """Uncut ranges of ``[0, size)``; a piece shorter than ``absorb_below`` beside one joins it."""
+        """Ranges of ``[0, size)`` that are neither cut nor on their way; a piece shorter than ``absorb_below`` beside
+        one joins it."""
         starts, extents = self._cuts.starts, self._cuts.extents
         if absorb_below:
             # Appends would otherwise leave a trail of tiny chunks, one for each close.
@@ -214,19 +226,23 @@ class StagedFile:
                     doomed.add(j)
             for i in sorted(doomed, reverse=True):
                 del starts[i], extents[i]
+        covered = [(start, start + extent.length) for start, extent in zip(starts, extents, strict=True)]
+        if under_way := self.sending():
+            covered = sorted([*covered, *((claim.start, claim.end) for claim in under_way)])
         found, pos = [], 0
-        for start, extent in zip(starts, extents, strict=True):
+        for start, end in covered:
             if start > pos:
                 found.append((pos, start))
-            pos = start + extent.length
+            pos = end
         if pos < self.size:
             found.append((pos, self.size))
         return found
 
     def cut_end_before(self, offset: int) -> int:
-        """End of the last piece that starts before ``offset`` (0 when there is none)."""
+        """End of the last piece that starts before ``offset``, one on its way included (0 when there is none)."""
         i = bisect_left(self._cuts.starts, offset) - 1
-        return self._cuts.starts[i] + self._cuts.extents[i].length if i >= 0 else 0
+        settled = self._cuts.starts[i] + self._cuts.extents[i].length if i >= 0 else 0
+        return max([settled, *(claim.end for claim in self.sending() if claim.start < offset)])
 
     def manifest(self, tensors: bytes = b"") -> Manifest:
         """The manifest of the current content, with the id of its tensor table. ValueError while something is uncut."""

@@ -8,7 +8,8 @@ a tree entry holds. Chunking, hashing, encoding and the store run in worker thre
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import msgspec
@@ -63,24 +64,42 @@ class Uploader:
         return None
 
     async def advance(self, work: UploadState, start: int, end: int) -> None:
-        """Cut ``[start, end)`` as far as more bytes would not change it, and upload the pieces."""
-        async with work.cutting:
-            await self._follow(work)
-            if not work.following.told:
-                return
-            if (told := work.following.layout) is not None:
-                await self._take_layout(work, told)
-            elif work.cutter is None:
-                await self._take_layout(work, await self._guess(work, None))
-            # Another call may have come first, or a write may have thrown pieces away.
-            start = max(start, work.staged.cut_end_before(end))
-            if work.staged.settled(start, end):
-                await self._cut(work, start, end, at_end=False)
+        """Cut ``[start, end)`` as far as more bytes would not change it, and upload the pieces. ``work.busy`` ends when
+        the cutting does: the next call may cut on while these pieces are on their way."""
+        async with self._at_work() as sending:
+            try:
+                async with work.cutting:
+                    await self._advance(work, start, end, sending)
+            finally:
+                work.busy = False
+
+    async def _advance(self, work: UploadState, start: int, end: int, sending: trio.Nursery) -> None:
+        await self._follow(work)
+        if not work.following.told:
+            return
+        if (told := work.following.layout) is not None:
+            await self._take_layout(work, told)
+        elif work.cutter is None:
+            await self._take_layout(work, await self._guess(work, None))
+        # Another call may have come first, or a write may have thrown pieces away.
+        start = max(start, work.staged.cut_end_before(end))
+        if work.staged.settled(start, end):
+            await self._cut(work, start, end, sending, at_end=False)
 
     async def finish(self, work: UploadState) -> Finished:
         """Cut and upload all that is left. OSError and StoreError pass through; the staged file stays as it is."""
         async with work.cutting:
             return await self._finish(work)
+
+    @asynccontextmanager
+    async def _at_work(self) -> AsyncIterator[trio.Nursery]:
+        """A nursery for pieces of one file on their way; `active` counts it."""
+        self._active += 1
+        try:
+            async with together() as nursery:
+                yield nursery
+        finally:
+            self._active -= 1
 
     async def _finish(self, work: UploadState) -> Finished:
         staged = work.staged
@@ -94,11 +113,14 @@ class Uploader:
         await self._take_layout(work, layout)
         for _ in range(limits.FINISH_ROUNDS):
             generation = staged.generation
-            gaps = staged.gaps(absorb_below=self._params.min_size)
-            if not gaps:
+            if gaps := staged.gaps(absorb_below=self._params.min_size):
+                async with self._at_work() as sending:
+                    for start, end in gaps:
+                        await self._cut(work, start, end, sending, at_end=True)
+            elif staged.sending():  # what was cut behind the write head; what fails of it is a gap again
+                await work.sent.wait()
+            else:
                 break
-            for start, end in gaps:
-                await self._cut(work, start, end, at_end=True)
         else:
             raise BlockingIOError("the file is being written faster than it can be cut")
         manifest = staged.manifest()
@@ -152,43 +174,59 @@ class Uploader:
             return bytearray()
         return await trio.to_thread.run_sync(work.staged.read, plan, work.read_base, limiter=self._io)
 
-    async def _cut(self, work: UploadState, start: int, end: int, *, at_end: bool) -> None:
+    async def _cut(self, work: UploadState, start: int, end: int, sending: trio.Nursery, *, at_end: bool) -> None:
+        """Cut ``[start, end)`` window by window; the pieces are uploaded by tasks of ``sending``."""
         staged, cutter = work.staged, work.cutter
         assert cutter is not None
-        self._active += 1
-        try:
-            async with self._jobs:
-                pos = start
-                while pos < end and (at_end or cutter.knows(pos)):
-                    stop = min(pos + self._window, end)
-                    if at_end and (skipped := self._hole(staged, pos, end)):
-                        claim = staged.claim(pos, skipped)
-                        staged.settle(claim, [Extent(b"", skipped - pos)])
-                        pos = skipped
-                        continue
-                    claim = staged.claim(pos, stop)
-                    try:
-                        data = await self._read(work, pos, stop)
-                        if len(data) < stop - pos:  # truncated meanwhile
-                            return
-                        window = memoryview(data)
-                        last = at_end and stop == end
-                        lengths = await trio.to_thread.run_sync(cutter.cut, window, pos, last, limiter=self._threads)
-                        extents: list[Extent] = [Extent(b"", n) for n in lengths]
-                        async with together() as nursery:
-                            at = 0
-                            for i, n in enumerate(lengths):
-                                tensor = work.earlier.tensor(pos + at, n) if work.earlier is not None else None
-                                nursery.start_soon(self._upload, window[at : at + n], tensor, extents, i)
-                                at += n
-                        claim.end = pos + sum(lengths)
-                        if not lengths or not staged.settle(claim, extents):
-                            return
-                        pos = claim.end
-                    finally:
-                        staged.abandon(claim)
-        finally:
-            self._active -= 1
+        pos: int | None = start
+        while pos is not None and pos < end and (at_end or cutter.knows(pos)):
+            if at_end and (skipped := self._hole(staged, pos, end)):
+                claim = staged.claim(pos, skipped)
+                staged.settle(claim, [Extent(b"", skipped - pos)])
+                pos = skipped
+                continue
+            pos = await sending.start(self._cut_window, work, cutter, pos, end, at_end)
+
+    async def _cut_window(
+        self,
+        work: UploadState,
+        cutter: Cutter,
+        start: int,
+        end: int,
+        at_end: bool,
+        *,
+        task_status: trio.TaskStatus[int | None],
+    ) -> None:
+        """Cut what the window at ``start`` holds, tell where the next one begins (None: cut no further), and upload the
+        pieces."""
+        staged = work.staged
+        async with self._jobs:
+            stop = min(start + self._window, end)
+            claim = staged.claim(start, stop)
+            try:
+                data = await self._read(work, start, stop)
+                window = memoryview(data)
+                lengths: list[int] = []
+                if len(window) == stop - start:  # else truncated meanwhile
+                    last = at_end and stop == end
+                    lengths = await trio.to_thread.run_sync(cutter.cut, window, start, last, limiter=self._threads)
+                if not lengths or not claim.valid:
+                    task_status.started(None)
+                    return
+                staged.cut(claim, start + sum(lengths))
+                task_status.started(claim.end)
+                extents = [Extent(b"", n) for n in lengths]
+                async with together() as nursery:
+                    at = 0
+                    for i, n in enumerate(lengths):
+                        tensor = work.earlier.tensor(start + at, n) if work.earlier is not None else None
+                        nursery.start_soon(self._upload, window[at : at + n], tensor, extents, i)
+                        at += n
+                staged.settle(claim, extents)
+            finally:
+                staged.abandon(claim)
+                work.sent.set()
+                work.sent = trio.Event()
 
     def _hole(self, staged: StagedFile, pos: int, end: int) -> int:
         """End of the run that was never written at ``pos`` when it is long enough to be a hole, else 0."""
@@ -215,7 +253,8 @@ class UploadState:
     following: Growing = field(default_factory=lambda: Growing(detect.parse(None)))  # the format, while it grows
     cutter: Cutter | None = None  # what the pieces so far were cut by
     earlier: Earlier | None = None
-    busy: bool = False  # an `advance` is under way
+    busy: bool = False  # an `advance` is cutting
+    sent: trio.Event = field(default_factory=trio.Event)  # set whenever the pieces of a window have come to their end
     cutting: trio.Lock = field(default_factory=trio.Lock)  # two cuts of the same bytes would be recorded twice
 
     def begin_again(self) -> None:
