@@ -25,8 +25,9 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="takes root to become 
 
 
 @pytest.fixture
-def machine() -> Iterator[Machine]:
-    """Where everybody may go: pytest's own directories are root's alone."""
+def machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
+    """Where everybody may go: pytest's own directories are root's alone. (It is taken down before a change of the
+    environment is undone: the state directory knows how the bare directory was.)"""
     directory = Path(tempfile.mkdtemp(prefix="modelfs-users-", dir="/var/tmp"))
     directory.chmod(0o755)
     made = Machine(directory)
