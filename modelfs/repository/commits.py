@@ -326,7 +326,7 @@ class Commits:
             head = self.last(branch)
             if head is None or head.commit.ends:
                 raise UnknownRefError(f"{self._store.url} has no branch {branch!r}")
-            empty = msgspec.structs.replace(head.commit.root, content=EMPTY_TREE, xattrs=((BRANCH_END, b""),))
+            empty = msgspec.structs.replace(head.commit.root, content=EMPTY_TREE, linked=0, xattrs=((BRANCH_END, b""),))
             record = self._try(branch, head, empty, "", 0, 0)
             if record is not None and not self._late(record, began):
                 return record

@@ -322,3 +322,12 @@ def test_a_copy_is_linked_with_itself_only() -> None:
     assert groups[b"e/x"] == groups[b"e/y"] != G1
     assert groups[b"single"] == b""
     assert copied.linked == 4
+
+
+def test_the_end_of_a_branch_has_no_links() -> None:
+    repo = Repository.create(DictStore())
+    base = repo.resolve(None)
+    tree = repo.apply(EMPTY_TREE, TreeDelta({b"a": linked(b"a"), b"b": linked(b"b")}))
+    made = repo.commit("main", base, repo.directory(base.commit.root, tree), "")
+    assert made.commit.root.linked == 2
+    assert repo.end_branch("main").commit.root.linked == 0
