@@ -43,6 +43,7 @@ class CacheFile:
         self._places: dict[int, Location] = {}
         self._lock = threading.Lock()
         self._borrowed: dict[ManifestId, tuple[int, bool]] = {}  # descriptor, and whether its file is trusted
+        self._sought: set[int] = set()  # groups of chunks that were looked for in other files
         fd = sparse.open_shared(sparse.path_of(cache.files, manifest_id), create=True)
         assert fd is not None
         self.fd = fd
@@ -84,6 +85,9 @@ class CacheFile:
             return None
 
     def _probe_index(self, index: int, chunk: ChunkId, length: int) -> Location | None:
+        self._seek(index // limits.CACHE_LOOKUP_BATCH)
+        if (found := self._places.get(index)) is not None:
+            return found
         for seen in self._cache.index.find([chunk]).get(chunk, []):
             if seen.length != length:
                 continue
@@ -96,6 +100,38 @@ class CacheFile:
                     self._cache.count(borrowed=1)
                 return self._keep(index, (fd, seen.offset))
         return None
+
+    def _seek(self, group: int) -> None:
+        """Find what trusted files hold of a group of chunks, once and all together: a file whose chunks lie in another
+        one is read as quickly as one that has them itself."""
+        if group in self._sought:
+            return
+        self._sought.add(group)
+        first = group * limits.CACHE_LOOKUP_BATCH
+        wanted = {
+            index: ChunkId(extent.id)
+            for index, extent in enumerate(self.manifest.chunks[first : first + limits.CACHE_LOOKUP_BATCH], first)
+            if extent.id and index not in self._places
+        }
+        find = self._cache.index.find
+        lenders: dict[ManifestId, int] = {}  # as few as will do: each is kept open, and from eviction
+        for places in find(list(set(wanted.values()))).values():
+            others = [place.manifest for place in places if place.manifest != self.manifest_id]
+            if lenders.keys().isdisjoint(others):
+                for other in others:
+                    fd, trusted = self._borrow(other)
+                    if fd is not None and trusted:
+                        lenders[other] = fd
+                        break
+        if not lenders:
+            return
+        there = find(list(set(wanted.values())))  # rows count only now that the locks on their files are held
+        for index, chunk in wanted.items():
+            for place in there.get(chunk, []):
+                if place.manifest in lenders and place.length == self.manifest.chunks[index].length:
+                    self._cache.count(borrowed=1)
+                    self._keep(index, (lenders[place.manifest], place.offset))
+                    break
 
     def fill(self, index: int, plain: bytes | bytearray | memoryview) -> Location | None:
         """Put verified bytes into the cache: their place, or None when the cache cannot take them."""

@@ -166,6 +166,27 @@ def test_a_flipped_byte_is_noticed_and_forgotten(directory: Path) -> None:
     cache.close()
 
 
+def test_what_a_trusted_file_holds_is_borrowed_all_at_once(directory: Path) -> None:
+    content, other = _content(1, chunks=6), _content(2, chunks=1)
+    cache = Cache(directory, STORE)
+    _fill(cache, content)
+    _fill(cache, other)
+    cache.close()  # in order: what it holds is trusted from now on
+    cache = Cache(directory, STORE)
+    pieces = [content.pieces[4], b"not here", content.pieces[2], other.pieces[0], content.pieces[4]]
+    borrower = Content(*pieces)
+    file = cache.open_file(borrower.id, borrower.manifest)
+    assert all(file.locate(i) is None for i in range(5))
+    assert _read(file.probe(0), len(pieces[0])) == pieces[0]
+    for i in (0, 2, 3, 4):  # nobody asked for these, and nothing is read to verify them
+        assert _read(file.locate(i), len(pieces[i])) == pieces[i]
+    assert file.probe(1) is None
+    assert cache.statistics().hits == 0
+    assert cache.evict_to(0) == 0, "what is borrowed from stays"
+    file.close()
+    cache.close()
+
+
 def test_a_chunk_is_kept_once_and_borrowed(directory: Path) -> None:
     shared = os.urandom(MIB)
     a, b = Content(shared, os.urandom(5000)), Content(os.urandom(3000), shared)
