@@ -111,7 +111,7 @@ KERNEL_DIRTY_PERCENT: Final = 40  # of the kernel's limit for dirty pages; at th
 FUSE_MAX_IO: Final = 1 * MiB
 
 # --- cache
-CACHE_SIZE_DEFAULT: Final = 50 * GiB
+CACHE_SIZE_DEFAULT: Final = 50 * 10**9
 CACHE_DISK_FREE_SHARE: Final = 0.05  # of the disk, left to others
 CACHE_MAKE_ROOM: Final = 16 * MiB  # given back at once when a save finds the disk full
 CACHE_BALLAST: Final = 1 * MiB  # of its disk that the index may use when nothing else is left
@@ -171,6 +171,7 @@ TREE_PAGE_BYTES: Final = 1 * MiB  # a page ends here even with few entries: inli
 TREE_INDEX_LEVELS: Final = 8  # 1024 ** 3 entries need three
 COMMIT_TEXT_MAX: Final = 64 * KiB  # characters of message, host or user
 FORMAT_OBJECT_MAX: Final = 64 * KiB  # format.json is some 300 bytes
+CONFIG_FILE_MAX: Final = 64 * KiB  # every option with comments is some 3 KiB
 META_MEMORY: Final = 32 * MiB  # decoded tree pages and manifests kept by one repository
 META_MEMORY_FACTOR: Final = 4  # decoded, per msgpack byte: manifests 3.4, pages of files 4.3, tiny entries 10
 META_FLUSH: Final = 16 * MiB  # encoded tree pages gathered before they are written META_THREADS at a time

@@ -1,8 +1,9 @@
 """Options that say what opens an encrypted store, who signs and who is trusted; every command that opens one has them.
 
-The options put what they were given into click's context, and `access` makes the `Access` of it, so that a command
-needs the decorator and nothing else. A secret comes, in this order, from an option, ``MODELFS_PASSPHRASE_FILE`` or
-``MODELFS_KEY_FILE``, systemd's credentials, or a person at a terminal. It is never an argument, and is shown nowhere.
+The flags are those of the table of options (`cli.options`), and `access` makes the `Access` of them, so that a
+command needs the decorator and nothing else. A secret comes, in this order, from what a flag names (a file or a
+command), what the environment names, what the file of the mount ``@NAME`` names, systemd's credentials, or a person at
+a terminal. It is never an argument, and is shown nowhere.
 """
 
 from __future__ import annotations
@@ -10,80 +11,45 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import click
 
 from modelfs import config, limits
+from modelfs.cli.options import flag, flags, resolved
 from modelfs.config import Secret
 from modelfs.errors import UsageError
 from modelfs.repository.access import Access
 from modelfs.repository.format import read_format
 from modelfs.repository.keyfiles import passphrase, public_keys, read_key, read_passphrase, read_signing_key
+from modelfs.settings.options import SECRETS
 from modelfs.store.open import open_store, redact_url
 
-F = TypeVar("F", bound=Callable[..., Any])
+_CREDENTIALS: Final = {"modelfs.passphrase": read_passphrase, "modelfs.key": read_key}
+_ACCESS: Final = (*SECRETS, "verify_with", "sign_with")
 
-_META: Final = "modelfs.access."
-_SOURCES: Final = ("passphrase_file", "passphrase_command", "key_file")
-
-
-def _kept(context: click.Context, parameter: click.Parameter, value: Any) -> None:
-    context.meta[f"{_META}{parameter.name}"] = value
-
-
-def _option(*names: str, **settings: Any) -> Callable[[F], F]:
-    return click.option(*names, expose_value=False, callback=_kept, **settings)
-
-
-def secret_options(function: F) -> F:
-    """What opens an encrypted store."""
-    for option in (
-        _option("--key-file", type=click.Path(path_type=Path), help="Its key is in this file of 32 bytes."),
-        _option("--passphrase-command", metavar="COMMAND", help="Its passphrase is what this prints."),
-        _option("--passphrase-file", type=click.Path(path_type=Path), help="Its passphrase is in this file."),
-    ):
-        function = option(function)
-    return function
-
-
-def access_options(function: F) -> F:
-    """`secret_options`, and whose history is believed."""
-    trusted = _option(
-        "--verify-with",
-        multiple=True,
-        metavar="KEY",
-        help="Refuse history that this public key (or one in this file) did not sign.",
-    )
-    return secret_options(trusted(function))
-
-
-sign_option: Final = _option(
-    "--sign-with", type=click.Path(path_type=Path), help="Sign commits with the key in this file."
-)
-
-
-def _given(name: str) -> Any:
-    return click.get_current_context().meta.get(f"{_META}{name}")
+secret_options: Final = flags(*SECRETS)  # what opens an encrypted store
+access_options: Final = flags(*SECRETS, "verify_with")  # that, and whose history is believed
+sign_option: Final = flag("sign_with")
 
 
 def given_secret() -> Secret | None:
-    """What the options, the environment or systemd give; None when they give nothing."""
-    chosen = [name for name in _SOURCES if _given(name) is not None]
-    if len(chosen) > 1:
-        raise UsageError(" and ".join(f"--{name.replace('_', '-')}" for name in chosen) + ": one of them, please")
-    if chosen:
-        return read_secret(*(_given(name) for name in _SOURCES))
-    if path := os.environ.get("MODELFS_PASSPHRASE_FILE"):
-        return read_passphrase(Path(path))
-    if path := os.environ.get("MODELFS_KEY_FILE"):
-        return read_key(Path(path))
+    """What options, environment, a named mount's file or systemd give; None when they give nothing."""
+    chosen = resolved(SECRETS).settings
+    found = read_secret(chosen.passphrase_file, chosen.passphrase_command, chosen.key_file)
+    if found is None and (credential := secret_credential()) is not None:
+        found = _CREDENTIALS[credential.name](credential)
+    return found
+
+
+def secret_credential() -> Path | None:
+    """The file of the credential from which systemd gives a passphrase or key (systemd.exec(5)), if it does."""
     if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
-        for name, read in (("modelfs.passphrase", read_passphrase), ("modelfs.key", read_key)):
+        for name in _CREDENTIALS:
             if (found := Path(directory) / name).exists():
-                return read(found)
+                return found
     return None
 
 
@@ -120,12 +86,12 @@ def _ask_for(url: str) -> Secret:
 
 def access() -> Access:
     """What this command was given for the store that it opens."""
-    sign_with = _given("sign_with")
+    chosen = resolved(_ACCESS).settings
     return Access(
         secret=given_secret(),
         ask=_ask_for if sys.stdin.isatty() else None,
-        signer=read_signing_key(sign_with.expanduser()) if sign_with is not None else None,
-        trusted=frozenset(key for word in _given("verify_with") or () for key in public_keys(word)),
+        signer=read_signing_key(chosen.sign_with) if chosen.sign_with is not None else None,
+        trusted=frozenset(key for word in chosen.verify_with for key in public_keys(word)),
         seen=config.seen_directory,
     )
 
@@ -158,6 +124,6 @@ def mount_secret(store_url: str) -> Secret | None:
 
 def mount_keys() -> tuple[Path | None, tuple[str, ...]]:
     """The file of the signing key, and the public keys that are trusted."""
-    sign_with: Path | None = _given("sign_with")
-    trusted = tuple(str(key) for word in _given("verify_with") or () for key in public_keys(word))
-    return (sign_with.expanduser().absolute() if sign_with is not None else None), trusted
+    chosen = resolved(_ACCESS).settings
+    trusted = tuple(str(key) for word in chosen.verify_with for key in public_keys(word))
+    return (chosen.sign_with.absolute() if chosen.sign_with is not None else None), trusted

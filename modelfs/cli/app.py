@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "mount": "mount a store as a directory",
     "umount": "unmount, after what is pending has reached the store",
     "status": "show what is mounted",
+    "config": "where the options of a mount come from",
     "ls": "list files in a store",
     "put": "copy local files into a store",
     "get": "copy files out of a store",

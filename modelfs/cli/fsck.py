@@ -15,6 +15,7 @@ from modelfs.cache.directory import read_store_id
 from modelfs.cli.access import access, access_options
 from modelfs.cli.findings import described, show, stages
 from modelfs.cli.location import repository, single_writer_option, writing
+from modelfs.cli.options import located
 from modelfs.cli.output import json_option, note, print_json
 from modelfs.errors import CorruptError, NotAStoreError, UsageError
 from modelfs.memory import keep_heap
@@ -71,7 +72,7 @@ def command(
         raise UsageError("--from and --cache-dir say what to repair from: add --repair")
     keep_heap()
     with contextlib.ExitStack() as stack:
-        target = open_store(store)
+        target = open_store(located(store))
         stack.callback(target.close)
         other = None if source is None else stack.enter_context(repository(source))
         if other is not None and other.store.url == target.url:

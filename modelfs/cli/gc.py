@@ -11,8 +11,9 @@ from modelfs import limits
 from modelfs.cli.access import secret_options
 from modelfs.cli.location import repository, single_writer_option, writing
 from modelfs.cli.output import counted, counter, facts, json_option, print_json, size
+from modelfs.quantities import parse_duration
 from modelfs.repository.gc import Collection, Report
-from modelfs.repository.retention import Retention, parse_duration
+from modelfs.repository.retention import Retention
 
 
 def _duration(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from modelfs.cli.access import given_secret, new_secret, secret_options
+from modelfs.cli.options import located
 from modelfs.cli.output import json_option, note, print_json
 from modelfs.codecs import Compression
 from modelfs.config import seen_directory
@@ -44,12 +45,13 @@ def command(store: str, compression: str, single_writer: bool, encrypt: bool, as
     With --encrypt there is no way back to the data without the passphrase or key: keep it, and a copy of format.json.
     """
     made, keys = Format(compression=Compression(compression)), None
+    url = located(store)
     secret = given_secret()
     if encrypt:
         made, keys = encrypted(made, secret or new_secret(), "first")
     elif secret is not None:
         raise UsageError("a passphrase or key is given, but not --encrypt")
-    opened = open_store(store, create=True)
+    opened = open_store(url, create=True)
     draft = Repository(opened, made, keys)
     lease = Lease(draft.store) if single_writer else None
     try:

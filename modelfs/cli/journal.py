@@ -17,6 +17,7 @@ from modelfs import config
 from modelfs.cache.cache import Cache
 from modelfs.cli.access import access_options, sign_option
 from modelfs.cli.location import repository, single_writer_option, writing
+from modelfs.cli.options import located
 from modelfs.cli.output import counted, json_option, moment, note, print_json, printable, size
 from modelfs.errors import ModelfsError, StoreError, UsageError
 from modelfs.journal.export import export_file, needs_store, target_of
@@ -62,6 +63,7 @@ def _views(store: str | None) -> list[SessionView]:
 
 def _of_store(found: list[SessionView], store: str) -> list[SessionView]:
     """Those of a store, which is asked for its id only if no journal knows the URL: it may be away."""
+    store = located(store)
     url = store if "://" in store else str(Path(store).expanduser().absolute())
     known = {view.store_id for view in found if view.about.store == url}
     if not known and _ID.fullmatch(store) and not Path(store).exists():

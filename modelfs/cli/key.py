@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from modelfs.cli.access import F, new_secret, secret_options
+from modelfs.cli.access import new_secret, secret_options
 from modelfs.cli.location import repository, single_writer_option, writing
+from modelfs.cli.options import F, located
 from modelfs.cli.output import json_option, note, print_json, table
 from modelfs.crypto.signing import SigningKey
 from modelfs.crypto.slots import Slot
@@ -59,7 +60,7 @@ def ls(store: str, as_json: bool) -> None:
     \b
     modelfs key ls s3://checkpoints/team-a
     """
-    opened = open_store(store)
+    opened = open_store(located(store))
     try:
         slots = _slots(read_format(opened), opened.url)
     finally:

@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from modelfs.cli.access import access
+from modelfs.cli.options import located
 from modelfs.cli.output import note
 from modelfs.codecs import Compression
 from modelfs.errors import UsageError
@@ -57,9 +58,9 @@ compression_option = click.option(
 
 @contextmanager
 def repository(store_url: str) -> Iterator[Repository]:
-    """The repository at a URL, opened with what `cli.access` finds, closed afterwards."""
+    """The repository at a URL or ``@NAME``, opened with what `cli.access` finds, closed afterwards."""
     keep_heap()
-    store = open_store(store_url)
+    store = open_store(located(store_url))
     try:
         yield Repository.open(store, access())
     finally:

@@ -2,199 +2,118 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
-from typing import Final
 
 import click
+from click.shell_completion import CompletionItem
 
-from modelfs import config, limits
-from modelfs.cli.access import access_options, mount_keys, mount_secret, sign_option
-from modelfs.cli.location import compression_option
+from modelfs import config
+from modelfs.cli.access import mount_keys, mount_secret
+from modelfs.cli.options import located, mount_flags, resolved, use_file
 from modelfs.cli.output import note
-from modelfs.codecs import Compression
 from modelfs.config import MountOptions
 from modelfs.errors import UsageError
 from modelfs.fuse import daemon
+from modelfs.settings import files
+from modelfs.settings.options import Settings
+from modelfs.settings.resolve import check_together
 from modelfs.store.open import redact_url
 
-_UNITS: Final = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_BINARY: Final = {"KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]I?|)B?", re.IGNORECASE)
-# What the kernel and fusermount3 know, beside those that mean an option of ours.
-_PASSED_ON: Final = frozenset(
-    ("nodev", "dev", "nosuid", "suid", "noexec", "exec", "noatime", "atime", "sync", "async", "dirsync", "nonempty")
-)
-_PASSED_ON_WITH_VALUE: Final = frozenset({"max_read", "fsname", "subtype"})
-_IGNORED: Final = frozenset({"rw", "defaults", "_netdev", "auto", "noauto", "nofail", "user", "default_permissions"})
 
-
-def parse_size(text: str) -> int:
-    """ "50GB", "50GiB", "1.5T" or plain bytes -> bytes. UsageError otherwise."""
-    found = _SIZE.fullmatch(text.strip())
-    if found is None:
-        raise UsageError(f"not a size: {text!r} (such as 50GB or 512MiB)")
-    unit = found[2].upper()
-    count = float(found[1]) * (_UNITS.get(unit) or _BINARY[unit])
-    if count > limits.FILE_SIZE_MAX:
-        raise UsageError(f"not a size: {text[:80]!r} (it is larger than any file can be)")
-    return int(count)
+def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of mounts, and files."""
+    given_already = context.params.get(parameter.name or "") or ()
+    named = [] if given_already else [CompletionItem(name) for name in files.names() if name.startswith(incomplete)]
+    return [*named, CompletionItem(incomplete, type="dir")]
 
 
 @click.command("mount")
-@click.argument("store")
-@click.argument("mountpoint", type=click.Path(path_type=Path))
+@click.argument("what", nargs=-1, metavar="NAME | STORE MOUNTPOINT", shell_complete=_complete)
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground and log to standard error.")
-@click.option("--read-only", is_flag=True, help="Mount without the right to write.")
-@click.option("--at", metavar="REF", help="Mount history: a tag, BRANCH@NUMBER or commit id. Read-only.")
-@click.option("--branch", default="main", show_default=True, help="Branch to mount.")
-@click.option(
-    "--refresh",
-    type=click.FloatRange(min=0),
-    default=limits.REFRESH_DEFAULT,
-    show_default=True,
-    metavar="SECONDS",
-    help="How soon changes of others are seen; 0 asks the store at every open.",
-)
-@click.option("--write-back", is_flag=True, help="close() returns when the bytes are safe on this machine.")
-@click.option(
-    "--drain-timeout",
-    type=click.FloatRange(min=0),
-    default=limits.DRAIN_TIMEOUT,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long the daemon waits for the store when it is told to end.",
-)
-@click.option(
-    "--store-timeout",
-    type=click.FloatRange(min=1),
-    default=limits.STORE_RETRY_BUDGET,
-    show_default=True,
-    metavar="SECONDS",
-    help="How long a store that does not answer is asked again before that is an error.",
-)
-@click.option("--cache-dir", type=click.Path(path_type=Path), help="Where chunks are kept on this machine.")
-@click.option("--cache-size", default="50GB", show_default=True, help="How much of them.")
-@click.option("--allow-other", is_flag=True, help="Let other users in (as their permissions allow).")
-@click.option("--uid", type=click.IntRange(min=0), help="Show all files as owned by this user.")
-@click.option("--gid", type=click.IntRange(min=0), help="Show all files as owned by this group.")
-@click.option("--umask", metavar="OCTAL", help="Take these bits from all modes shown.")
-@compression_option
-@click.option("--single-writer", is_flag=True, help="Write to a store without exclusive creation, under a lease.")
-@access_options
-@sign_option
-@click.option("-o", "options", multiple=True, metavar="OPTION,…", help="Options as mount(8) writes them.")
-@click.option("--log-file", type=click.Path(path_type=Path), help="Log of a mount in the background.")
-@click.option("--debug", is_flag=True, help="Log more.")
-def command(
-    store: str,
-    mountpoint: Path,
-    foreground: bool,
-    read_only: bool,
-    at: str | None,
-    branch: str,
-    refresh: float,
-    write_back: bool,
-    drain_timeout: float,
-    store_timeout: float,
-    cache_dir: Path | None,
-    cache_size: str,
-    allow_other: bool,
-    uid: int | None,
-    gid: int | None,
-    umask: str | None,
-    compression: Compression | None,
-    single_writer: bool,
-    options: tuple[str, ...],
-    log_file: Path | None,
-    debug: bool,
-) -> None:
-    """Mount STORE at MOUNTPOINT, an empty directory. Returns when the mount answers.
+@click.option("--config", "file", type=click.Path(path_type=Path), metavar="FILE", help="Take what FILE says.")
+@mount_flags
+def command(what: tuple[str, ...], foreground: bool, file: Path | None) -> None:
+    """Mount STORE at MOUNTPOINT, an empty directory, or the mount NAME as its file says. Returns when it answers.
+
+    One argument is a name: of ~/.config/modelfs/NAME.toml, or else /etc/modelfs/NAME.toml. Two are a store and a
+    directory; the store can be @NAME, for all that the file says but its mountpoint. What a flag does not say comes
+    from the environment (MODELFS_CACHE_SIZE for --cache-size), then from the file: see `modelfs config show`.
 
     \b
     modelfs mount /srv/models ~/models
     modelfs mount s3://checkpoints/team-a ~/models --cache-size 200GB
     modelfs mount /srv/models ~/release --at v1.2
     modelfs mount s3://checkpoints/team-b ~/models --passphrase-file ~/.config/modelfs/team-b
+    modelfs mount team-a
     """
-    given = _split(options)
-    passed = _passed_on(given)
-    if at is not None and (write_back or single_writer):
-        raise UsageError("--at mounts history, which cannot be written")
+    store, mountpoint = place(what, file)
+    chosen = resolved().settings
+    check_together(chosen)
+    wanted = options_of(chosen, store, mountpoint)
+    if foreground:
+        daemon.setup_logging(sys.stderr, debug=wanted.debug)
+        sys.exit(daemon.mount_foreground(wanted))
+    if wanted.single_writer:
+        note(f"{redact_url(store)} is written under a lease; a second writer without one would damage its history")
+    daemon.mount_background(wanted)
+    log = wanted.log_file or config.mount_log(mountpoint)
+    click.echo(f"{redact_url(store)} is mounted at {mountpoint} (log: {log})")
+
+
+def place(what: tuple[str, ...], file: Path | None) -> tuple[str, Path]:
+    """Store and mount point that the arguments, or the file that they name, say. The file counts from now on."""
+    if len(what) > 2:
+        raise UsageError("a name, or a store and a directory, are expected")
+    if len(what) == 1 and file is not None:
+        raise UsageError(f"--config {file} says what is mounted: no argument, or a store and a directory")
+    if len(what) == 1:
+        name = what[0].removeprefix("@")
+        if not files.NAME.fullmatch(name):
+            raise UsageError(f"where is {redact_url(what[0])[:200]} to be mounted? A directory is expected after it")
+        file = files.find(name)
+    if file is None and not what:
+        raise UsageError("what is to be mounted? A name, or a store and a directory, are expected")
+    said = use_file(file.expanduser().absolute()) if file is not None else None
+    if len(what) == 2:
+        return located(what[0]), Path(what[1]).expanduser()
+    assert said is not None
+    for key in ("store", "mountpoint"):
+        if key not in said.values:
+            raise UsageError(f"{said.path}: it has no {key}")
+    return str(said.values["store"]), said.values["mountpoint"]
+
+
+def options_of(chosen: Settings, store: str, mountpoint: Path) -> MountOptions:
+    """What the daemon is told. Asks a person for a passphrase if the store needs one and nothing gives it."""
     sign_with, verify_with = mount_keys()
-    wanted = MountOptions(
+    return MountOptions(
         store_url=_absolute(store),
-        mountpoint=mountpoint.expanduser().absolute(),
-        branch=branch,
-        at=at,
-        read_only=read_only or "ro" in given,
-        refresh=refresh,
-        write_back=write_back,
-        drain_timeout=drain_timeout,
-        store_timeout=store_timeout,
-        cache_dir=cache_dir.expanduser().absolute() if cache_dir else None,
-        cache_size=parse_size(cache_size),
-        allow_other=allow_other or "allow_other" in given,
-        uid=uid if uid is not None else _number(given, "uid", 10),
-        gid=gid if gid is not None else _number(given, "gid", 10),
-        umask=_octal(umask) if umask is not None else _number(given, "umask", 8),
-        single_writer=single_writer,
+        mountpoint=mountpoint.absolute(),
+        branch=chosen.branch,
+        at=chosen.at,
+        read_only=chosen.read_only,
+        refresh=chosen.refresh,
+        write_back=chosen.write_back,
+        drain_timeout=chosen.drain_timeout,
+        store_timeout=chosen.store_timeout,
+        cache_dir=chosen.cache_dir.absolute() if chosen.cache_dir else None,
+        cache_size=chosen.cache_size,
+        allow_other=chosen.allow_other,
+        uid=chosen.uid,
+        gid=chosen.gid,
+        umask=chosen.umask,
+        single_writer=chosen.single_writer,
         secret=mount_secret(store),
         sign_with=sign_with,
         verify_with=verify_with,
-        compression=compression.value if compression is not None else None,
-        fuse_options=passed,
-        log_file=log_file.expanduser().absolute() if log_file else None,
-        debug=debug,
+        compression=chosen.compression,
+        fuse_options=chosen.fuse_options,
+        log_file=chosen.log_file.absolute() if chosen.log_file else None,
+        debug=chosen.debug,
     )
-    if foreground:
-        daemon.setup_logging(sys.stderr, debug=debug)
-        sys.exit(daemon.mount_foreground(wanted))
-    if single_writer:
-        note(f"{redact_url(store)} is written under a lease; a second writer without one would damage its history")
-    daemon.mount_background(wanted)
-    click.echo(f"{redact_url(store)} is mounted at {mountpoint} (log: {log_file or config.mount_log(mountpoint)})")
 
 
 def _absolute(store: str) -> str:
     """A plain path must not depend on the daemon's working directory."""
     return store if "://" in store else str(Path(store).expanduser().absolute())
-
-
-def _split(options: tuple[str, ...]) -> dict[str, str]:
-    """``-o a,b=c -o d`` -> names and values."""
-    pairs = (word.partition("=") for group in options for word in group.split(",") if word)
-    return {name: value for name, _, value in pairs}
-
-
-def _passed_on(given: dict[str, str]) -> tuple[str, ...]:
-    ours = {"ro", "allow_other", "uid", "gid", "umask"}
-    passed = []
-    for name, value in given.items():
-        if name in _PASSED_ON:
-            passed.append(name)
-        elif name in _PASSED_ON_WITH_VALUE and value:
-            passed.append(f"{name}={value}")
-        elif name not in ours and name not in _IGNORED and not name.startswith("x-"):
-            raise UsageError(f"unknown mount option {name!r}")
-    return tuple(passed)
-
-
-def _number(given: dict[str, str], name: str, base: int) -> int | None:
-    if name not in given:
-        return None
-    try:
-        return int(given[name], base)
-    except ValueError as error:
-        raise UsageError(f"-o {name}: not a number: {given[name]!r}") from error
-
-
-def _octal(text: str) -> int:
-    try:
-        value = int(text, 8)
-    except ValueError:
-        value = -1
-    if not 0 <= value <= 0o777:
-        raise UsageError(f"--umask: not an octal mode: {text!r}")
-    return value

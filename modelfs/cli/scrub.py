@@ -11,8 +11,8 @@ from modelfs import config
 from modelfs.cli.access import access_options
 from modelfs.cli.findings import described, show, stages
 from modelfs.cli.location import repository
-from modelfs.cli.mount import parse_size
 from modelfs.cli.output import counted, json_option, print_json
+from modelfs.quantities import parse_size
 from modelfs.repository.scrub import Pace, Scrub
 
 

@@ -7,16 +7,9 @@ in UTC; all that are younger than ``within`` seconds. The time of a commit is th
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
-
-from modelfs.errors import UsageError
-
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_DURATION: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?)([smhdw])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +57,3 @@ def _newest_of_each(newest_first: list[tuple[int, float]], count: int, period: s
 def _utc(seconds: float) -> datetime:
     # A commit may carry any time that fits 64 bits of nanoseconds; years outside of 1 to 9999 count as their end.
     return datetime.fromtimestamp(min(max(seconds, -62_135_596_800), 253_402_300_799), UTC)
-
-
-def parse_duration(text: str) -> float:
-    """Seconds of "90s", "30m", "24h", "7d", "2w". UsageError."""
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise UsageError(f"not a duration: {text[:40]!r} (a number and s, m, h, d or w, as in 24h)")
-    return float(found[1]) * _UNITS[found[2]]

@@ -161,7 +161,7 @@ def test_arguments(refused, modelfs: Run, local_store: Path, mountpoint: Path, t
     assert "unknown mount option" in refused("mount", local_store, mountpoint, "-o", "frobnicate")
     assert "octal" in refused("mount", local_store, mountpoint, "--umask", "9")
     assert "history" in refused("mount", local_store, mountpoint, "--at", "main@1", "--write-back")
-    assert "not a number" in refused("mount", local_store, mountpoint, "-o", "uid=me")
+    assert "-o uid: a whole number is expected" in refused("mount", local_store, mountpoint, "-o", "uid=me")
     assert "no `..`" in refused("get", local_store, "../x", tmp_path)
     assert "No such file" in refused("put", local_store, tmp_path / "none", "x")
     assert "nosuch:// is no kind" in refused("ls", "nosuch://x/y")

@@ -142,6 +142,8 @@ def test_every_source_of_a_secret(
     monkeypatch.setenv("MODELFS_KEY_FILE", str(key_file))
     assert modelfs("ls", sealed).out == "file\n"
     monkeypatch.setenv("MODELFS_PASSPHRASE_FILE", str(credentials / "modelfs.passphrase"))
+    assert "one of them, please" in modelfs("ls", sealed, code=2).err
+    monkeypatch.delenv("MODELFS_KEY_FILE")
     assert "opens no key slot" in modelfs("ls", sealed, code=2).err
     assert modelfs("ls", sealed, "--passphrase-file", words).out == "file\n"
 

@@ -29,7 +29,6 @@ from fuzz.upkeep import upkeep
 from modelfs import codecs, limits
 from modelfs.chunking.params import ChunkParams
 from modelfs.cli.location import split_ref, tree_path
-from modelfs.cli.mount import parse_size
 from modelfs.codecs import Compression, DeltaHead, Element, lz4, planes, zstd
 from modelfs.errors import CorruptError, ModelfsError, UsageError
 from modelfs.formats import detect, gguf, hdf5, npy, onnx, safetensors, ziparchive
@@ -39,6 +38,7 @@ from modelfs.formats.layout import Growing, Layout, Parser, read_all
 from modelfs.formats.tfbundle import parse_index, shard_of
 from modelfs.ids import ID_LENGTH, ChunkId, CommitId, TreeId, digest
 from modelfs.journal.log import Begin, Committed, Delete, Mark, Move, Put, Staged, read_log, unfinished
+from modelfs.quantities import parse_size
 from modelfs.repository.checks import check_name
 from modelfs.repository.envelope import unwrap, wrap
 from modelfs.repository.format import read_format

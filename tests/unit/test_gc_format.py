@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from modelfs import limits
 from modelfs.errors import ConflictError, CorruptError, ModelfsError, UsageError
+from modelfs.quantities import parse_duration
 from modelfs.repository import gcformat as gc
 from modelfs.repository.envelope import wrap
 from modelfs.repository.gcformat import NOTHING, Collected, Run, Sentence
 from modelfs.repository.gcowner import Ownership
-from modelfs.repository.retention import Retention, parse_duration
+from modelfs.repository.retention import Retention
 
 RUN = Run("a" * 32, "host", 1, "user", 3600.0, ended=False)
 
