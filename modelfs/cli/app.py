@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 import click
@@ -21,6 +22,7 @@ COMMANDS: Final = {
     "mount": "mount a store as a directory",
     "umount": "unmount, after what is pending has reached the store",
     "status": "show what is mounted",
+    "service": "mounts as services of this machine",
     "config": "where the options of a mount come from",
     "ls": "list files in a store",
     "put": "copy local files into a store",
@@ -76,10 +78,10 @@ def app() -> None:
     """
 
 
-def main() -> None:
-    """Run the command line and exit."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line (None: that of this process) and exit."""
     try:
-        app.main(prog_name="modelfs", standalone_mode=False)
+        app.main(arguments, prog_name="modelfs", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as help_text:
         help_text.show()
         sys.exit(2)

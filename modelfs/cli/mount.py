@@ -12,8 +12,9 @@ from modelfs import config
 from modelfs.cli.access import mount_keys, mount_secret
 from modelfs.cli.options import located, mount_flags, resolved, use_file
 from modelfs.cli.output import note
+from modelfs.concurrency import first_cause
 from modelfs.config import MountOptions
-from modelfs.errors import UsageError
+from modelfs.errors import ModelfsError, UsageError
 from modelfs.fuse import daemon
 from modelfs.settings import files
 from modelfs.settings.options import Settings
@@ -53,7 +54,12 @@ def command(what: tuple[str, ...], foreground: bool, file: Path | None) -> None:
     wanted = options_of(chosen, store, mountpoint)
     if foreground:
         daemon.setup_logging(sys.stderr, debug=wanted.debug)
-        sys.exit(daemon.mount_foreground(wanted))
+        try:
+            sys.exit(daemon.mount_foreground(wanted))
+        except BaseExceptionGroup as failures:
+            if isinstance(cause := first_cause(failures), ModelfsError):
+                raise cause from failures
+            raise
     if wanted.single_writer:
         note(f"{redact_url(store)} is written under a lease; a second writer without one would damage its history")
     daemon.mount_background(wanted)

@@ -88,20 +88,27 @@ MOUNT_OPTIONS: Final = tuple(name for name, option in OPTIONS.items() if not opt
 mount_flags: Final = flags(*MOUNT_OPTIONS)
 
 
+def mount_words(groups: Collection[str]) -> tuple[dict[str, Given], list[str]]:
+    """``-o`` as mount(8) has it -> modelfs's options by name, and words for the kernel. UsageError."""
+    switches = frozenset(option.key for option in OPTIONS.values() if option.switch)
+    others = frozenset(key for key, option in BY_KEY.items() if not option.argument and key != "fuse-options")
+    ours, passed = split_words(groups, switches, others - switches)
+    found = {}
+    for key, text in ours.items():
+        option = BY_KEY[key]
+        try:
+            found[option.name] = Given(option.value_of_text(text), f"-o {key}")
+        except UsageError as error:
+            raise UsageError(f"-o {key}: {error}") from error
+    return found, passed
+
+
 def given() -> dict[str, Given]:
     """What this command line says, by name of the option; a flag of its own goes before a word of ``-o``."""
     meta = click.get_current_context().meta
     found: dict[str, Given] = {}
     if words := meta.get(_WORDS):
-        switches = frozenset(option.key for option in OPTIONS.values() if option.switch)
-        others = frozenset(key for key, option in BY_KEY.items() if not option.argument and key != "fuse-options")
-        ours, passed = split_words(words, switches, others - switches)
-        for key, text in ours.items():
-            option = BY_KEY[key]
-            try:
-                found[option.name] = Given(option.value_of_text(text), f"-o {key}")
-            except UsageError as error:
-                raise UsageError(f"-o {key}: {error}") from error
+        found, passed = mount_words(words)
         if passed:
             found["fuse_options"] = Given(tuple(passed), "-o")
     for name, option in OPTIONS.items():
@@ -122,10 +129,12 @@ def use_file(path: Path) -> ConfigFile:
 
 
 def located(store: str) -> str:
-    """The URL of STORE. ``@NAME``: of the mount NAME, whose file counts from now on."""
+    """The URL of STORE. ``@NAME``, or ``@FILE`` with a slash: of the mount that a file describes, which counts from now
+    on."""
     if not store.startswith("@"):
         return store
-    file = use_file(files.find(store[1:]))
+    name = store[1:]
+    file = use_file(Path(name).expanduser().absolute() if "/" in name else files.find(name))
     if "store" not in file.values:
         raise UsageError(f"{file.path}: it has no store")
     return str(file.values["store"])

@@ -32,6 +32,7 @@ from modelfs.fuse.claim import Claim, lift
 from modelfs.fuse.drain import Drain, Watchdog
 from modelfs.fuse.mountpoint import check_fuse, detach, mounted_at, tune
 from modelfs.fuse.operations import Operations, Presentation
+from modelfs.fuse.sdnotify import Notifier
 from modelfs.fuse.stack import Opener, Stack, open_stack
 from modelfs.journal.session import dead_sessions
 from modelfs.memory import keep_heap
@@ -74,12 +75,14 @@ def mount_foreground(options: MountOptions, ready: Ready | None = None, opener: 
     check_fuse()
     claim = Claim.take(options.mountpoint, nonempty="nonempty" in options.fuse_options)
     watchdog = Watchdog()
+    # A daemon in the background is the business of who started it, and tells that through ``ready``.
+    manager = Notifier.from_environment(os.environ) if ready is None else Notifier()
     try:
         keep_heap()
         stack = open_stack(options, opener)
         options = replace(options, secret=None)  # the stack has what it needs of it
         try:
-            return trio.run(_serve, options, stack, claim, watchdog, ready)
+            return trio.run(_serve, options, stack, claim, watchdog, ready, manager)
         finally:
             watchdog.stop()
             stack.close()
@@ -98,7 +101,9 @@ def _fuse_options(options: MountOptions, store_url: str, read_only: bool) -> set
     return chosen | (set(options.fuse_options) - {"nonempty"})
 
 
-async def _serve(options: MountOptions, stack: Stack, claim: Claim, watchdog: Watchdog, ready: Ready | None) -> int:
+async def _serve(
+    options: MountOptions, stack: Stack, claim: Claim, watchdog: Watchdog, ready: Ready | None, manager: Notifier
+) -> int:
     read_only = stack.session is None
     history = options.at is not None
     source = ChunkSource(stack.repo, stack.cache)
@@ -108,7 +113,8 @@ async def _serve(options: MountOptions, stack: Stack, claim: Claim, watchdog: Wa
     show = Presentation(options.uid, options.gid, options.umask, remembered)
     failed = 0
     if stack.session is not None:
-        await _recover(options, stack, source, uploader)
+        async with manager.patience("bringing into the store what a mount that died had acknowledged"):
+            await _recover(options, stack, source, uploader)
     async with trio.open_nursery() as nursery:
         vfs = Vfs(
             source,
@@ -134,15 +140,17 @@ async def _serve(options: MountOptions, stack: Stack, claim: Claim, watchdog: Wa
         try:
             nursery.start_soon(vfs.run)
             nursery.start_soon(control.serve, socket_path, mount.answer)
-            nursery.start_soon(_on_signal, drain)
+            nursery.start_soon(_on_signal, drain, manager)
             if stack.lease is not None:
                 nursery.start_soon(_keep_lease, stack)
-            nursery.start_soon(_announce, options.mountpoint, record, socket_path, mount, ready)
+            nursery.start_soon(_announce, options.mountpoint, record, socket_path, mount, ready, manager)
+            nursery.start_soon(manager.beat, mount.line)
             await pyfuse3.main(min_tasks=8, max_tasks=limits.FUSE_TASKS)
         finally:
             pyfuse3.close(unmount=True)
             claim.release()  # others may mount here while the rest is brought into the store
             try:
+                _say_ending(drain, manager)
                 failed = 0 if await drain.run() else 1
             finally:
                 stack.drained = vfs.durability.settled()
@@ -174,7 +182,9 @@ async def _recover(options: MountOptions, stack: Stack, source: ChunkSource, upl
             stack.head = done.record
 
 
-async def _announce(mountpoint: Path, record: Path, socket_path: Path, mount: _Mount, ready: Ready | None) -> None:
+async def _announce(
+    mountpoint: Path, record: Path, socket_path: Path, mount: _Mount, ready: Ready | None, manager: Notifier
+) -> None:
     """Once the mount answers: raise the kernel's limits, register it, and say so to who started us."""
     await trio.to_thread.run_sync(os.stat, mountpoint)
     mount.tuned = await trio.to_thread.run_sync(tune, mountpoint)
@@ -186,9 +196,10 @@ async def _announce(mountpoint: Path, record: Path, socket_path: Path, mount: _M
     log.info("%s is mounted at %s", mount.stack.store.url, mountpoint)
     if ready is not None:
         ready.say({"ready": True})
+    await manager.ready(mount.line())
 
 
-async def _on_signal(drain: Drain) -> None:
+async def _on_signal(drain: Drain, manager: Notifier) -> None:
     """The first signal asks to end when everything is in the store, and requests are answered meanwhile; the second
     one asks to end now."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -199,7 +210,13 @@ async def _on_signal(drain: Drain) -> None:
                     drain.hurry()
                 else:
                     log.info("%s: ending, in at most %.0f s", signal.Signals(number).name, drain.timeout)
+                    _say_ending(drain, manager)
                     nursery.start_soon(_drain_and_end, drain)
+
+
+def _say_ending(drain: Drain, manager: Notifier) -> None:
+    left = drain.timeout + limits.DRAIN_LAST + 2 * limits.EXIT_GRACE
+    manager.ending(left, "ending: what is pending goes into the store")
 
 
 async def _drain_and_end(drain: Drain) -> None:
@@ -240,6 +257,14 @@ class _Mount:
         elif op != "status":
             raise ModelfsError(f"unknown request {op!r}")
         return self.facts()
+
+    def line(self) -> str:
+        """The state of the mount in a line for a service manager."""
+        files, size = self.vfs.durability.pending()
+        head = f"{self.options.branch}@{self.vfs.committer.head.number} of {self.stack.store.url}"
+        error = self.vfs.committer.last_error or self.vfs.committer.follow_error
+        pending = f", {files} files ({size} bytes) pending" if files else ""
+        return f"{head}{pending}" + (f"; last error: {error}" if error else "")
 
     def facts(self) -> Facts:
         """The state of the mount; sizes in bytes, times in seconds."""

@@ -1,7 +1,7 @@
 """Options as mount(8) and fstab(5) write them: ``ro,uid=1000,_netdev``.
 
-Three kinds of words: what the kernel and fusermount3 know is passed on; what only mount(8) itself goes by is left out;
-everything else must be an option of modelfs. Pure.
+Three kinds of words: what the kernel and fusermount3 know is passed on; what only mount(8) itself goes by is left out
+(also ``rw``, which it always says); everything else must be an option of modelfs. Pure.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _PASSED_ON: Final = frozenset(
 )
 _PASSED_ON_WITH_VALUE: Final = frozenset({"max_read", "fsname", "subtype"})
 _IGNORED: Final = frozenset(
-    ("defaults", "_netdev", "auto", "noauto", "nofail", "user", "users", "nouser", "group", "owner")
+    ("rw", "defaults", "_netdev", "auto", "noauto", "nofail", "user", "users", "nouser", "group", "owner")
 ) | {"default_permissions"}
 _IGNORED_PREFIXES: Final = ("x-", "X-", "comment=", "user=")
 
@@ -43,8 +43,8 @@ def split_words(
     for word in (word for group in groups for word in group.split(",") if word):
         name, equals, value = word.partition("=")
         key = name.replace("_", "-")
-        if word in ("ro", "rw"):
-            ours["read-only"] = "true" if word == "ro" else "false"
+        if word == "ro":
+            ours["read-only"] = "true"
         elif name in _IGNORED or word.startswith(_IGNORED_PREFIXES):
             continue
         elif key in switches:

@@ -300,7 +300,7 @@ def _split(*groups: str) -> tuple[dict[str, str], list[str]]:
 
 def test_words_of_mount() -> None:
     ours, passed = _split("rw,_netdev,nofail,x-systemd.automount,noatime,max_read=1", "uid=5,cache_size=1GB,write-back")
-    assert ours == {"read-only": "false", "uid": "5", "cache-size": "1GB", "write-back": "true"}
+    assert ours == {"uid": "5", "cache-size": "1GB", "write-back": "true"}
     assert passed == ["noatime", "max_read=1"]
     assert _split("ro,allow_other=false")[0] == {"read-only": "true", "allow-other": "false"}
     for wrong in ("frobnicate", "max_read", "store=/x", "noatime=1"):
