@@ -8,7 +8,7 @@ INPUTS ?= 1000000
 SEED ?= 0
 TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
 
-.PHONY: help deps venv demo test lint fuzz bench bench-size clean lock
+.PHONY: help deps venv demo test lint man fuzz bench bench-size clean lock
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -35,6 +35,9 @@ lint: venv ## ruff, mypy --strict and the layers of the architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+
+man: venv ## man pages of all commands and of configuration files, in build/man
+	$(BIN)/python tools/manpages.py build/man
 
 test: venv lint ## lint, then all tests: units, stores, real mounts, faults, frameworks
 	@tools/install-deps.sh tests

@@ -133,6 +133,16 @@ HOLDERS_SHOWN: Final = 8  # processes that keep a mount busy, in one message
 DEAD_SESSION_WAIT: Final = 30.0  # a killed daemon holds its journal until its last disk write is through
 DEAD_SESSION_POLL: Final = 0.01
 
+# --- what the doctor calls good
+KERNEL_OLDEST: Final = (5, 4)  # of the oldest distributions that are still cared for
+OPEN_FILES_GOOD: Final = 4096  # the usual 1,024 is reached by a few hundred open files and the store's connections
+MEMORY_NEEDED: Final = 400_000_000  # of a daemon, as tested with 2 GB files
+DISK_LITTLE: Final = 1_000_000_000  # less than this cannot stage a small model
+DOCTOR_OBJECTS: Final = 8  # of average chunks, written and read at once: 34 MB, some seconds on 100 Mbit/s
+DOCTOR_LATENCY: Final = 0.2  # of a small request; object stores of the same region take 10 to 60 ms
+DOCTOR_RATE: Final = 11_000_000  # bytes a second: 10 GB in a quarter of an hour
+DOCTOR_SKEW: Final = 5.0
+
 # --- following
 REFRESH_DEFAULT: Final = 1.0
 KERNEL_CACHE_TIMEOUT: Final = 3600.0  # entries and attributes of history, which does not change

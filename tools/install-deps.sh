@@ -37,6 +37,7 @@ tests)
     for tool in mon mgr osd; do need "command -v ceph-$tool" ceph-$tool; done
     need "command -v radosgw" radosgw
     need "command -v ceph" ceph-common
+    need "command -v systemd-analyze" systemd
     install || echo "tests that need$missing will be skipped"
     ;;
 bench)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import click
+from click.shell_completion import CompletionItem
 
 import modelfs
 from modelfs.errors import ModelfsError, PermissionDeniedError, ReadOnlyError, UsageError
@@ -23,6 +24,8 @@ COMMANDS: Final = {
     "umount": "unmount, after what is pending has reached the store",
     "status": "show what is mounted",
     "service": "mounts as services of this machine",
+    "doctor": "look whether this machine and a store are fit for mounts",
+    "completion": "make a shell complete commands, options and names",
     "config": "where the options of a mount come from",
     "ls": "list files in a store",
     "put": "copy local files into a store",
@@ -55,6 +58,11 @@ class _Commands(click.Group):
             return None
         found: click.Command = importlib.import_module(f"modelfs.cli.{cmd_name}").command
         return found
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names of commands, without importing any."""
+        commands = [CompletionItem(name, help=help) for name, help in COMMANDS.items() if name.startswith(incomplete)]
+        return commands + (click.Command.shell_complete(self, ctx, incomplete) if incomplete.startswith("-") else [])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

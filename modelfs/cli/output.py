@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -43,13 +44,20 @@ def printable(name: bytes) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
-    """Rows under headings; ``right`` names the columns that are numbers. No frames, so it can be cut and sorted."""
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    styles: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Rows under headings; ``right`` names the columns that are numbers; ``styles``: how some words look on a terminal
+    (rich's names; colours stay away under NO_COLOR). No frames, so it can be cut and sorted."""
     made = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", no_wrap=True)
     for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
+        made.add_row(*(Text(cell, styles.get(cell, "")) for cell in row))
     console = _console()
     with console.capture() as captured:
         console.print(made)

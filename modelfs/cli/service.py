@@ -78,16 +78,17 @@ def install(name: str, user: bool, root: Path, program: Path | None, mount_helpe
     if as_json:
         print_json([{"file": path, "done": what} for path, what in done])
         return
-    for path, what in done:
-        click.echo(f"{what:<9}  {path}")
+    for written, what in done:
+        click.echo(f"{what:<9}  {written}")
     click.echo(_next(name, done, user=user))
 
 
 def _program() -> Path:
     """The command that a service can start: the installed script."""
-    for candidate in (sys.argv[0], Path(sys.executable).with_name("modelfs"), shutil.which("modelfs")):
-        if candidate is not None and Path(candidate).name == "modelfs" and os.access(candidate, os.X_OK):
-            return Path(candidate).absolute()
+    candidates = [sys.argv[0], str(Path(sys.executable).with_name("modelfs")), shutil.which("modelfs") or ""]
+    for candidate in map(Path, candidates):
+        if candidate.name == "modelfs" and os.access(candidate, os.X_OK):
+            return candidate.absolute()
     raise UsageError("modelfs is not installed as a command (pip install): say --program FILE")
 
 
