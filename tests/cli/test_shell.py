@@ -48,7 +48,7 @@ def test_bash_completes_commands_options_choices_and_names(in_bash, tmp_path: Pa
     assert in_bash("modelfs", "") == list(COMMANDS)
     assert in_bash("modelfs", "um") == ["umount"]
     assert in_bash("modelfs", "--ver") == ["--version"]
-    assert in_bash("modelfs", "config", "") == ["show", "check"]
+    assert in_bash("modelfs", "config", "") == ["check", "show"]
     assert in_bash("modelfs", "mount", "--compression", "") == list(OPTIONS["compression"].choices)
     assert in_bash("modelfs", "mount", "--cache-s") == ["--cache-size"]
     assert in_bash("modelfs", "config", "show", "te") == ["team-a"]

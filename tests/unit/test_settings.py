@@ -67,6 +67,16 @@ def test_every_option_has_words_and_a_variable_of_its_own() -> None:
     assert all(option.help.endswith((".", "with.")) for option in OPTIONS.values())
 
 
+def test_the_documentation_has_the_table() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "configuration.md").read_text()
+    rows = []
+    for option in OPTIONS.values():
+        variable = f"`{option.variable}`" if option.variable else "–"
+        choices = f" One of {', '.join(option.choices)}." if option.choices else ""
+        rows.append(f"| `{option.key}` | {variable} | {option.default_shown or '–'} | {option.help}{choices} |")
+    assert [line for line in text.splitlines() if line.startswith("| `")] == rows
+
+
 VALUES: dict[str, tuple[object, str, object]] = {  # in a file, as text, what it means
     "branch": ("dev", "dev", "dev"),
     "at": ("v1", "v1", "v1"),
