@@ -23,10 +23,11 @@ from modelfs.store.open import redact_url
 
 
 def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Names of mounts, and files."""
+    """Names of mounts, and directories."""
     given_already = context.params.get(parameter.name or "") or ()
     named = [] if given_already else [CompletionItem(name) for name in files.names() if name.startswith(incomplete)]
-    return [*named, CompletionItem(incomplete, type="dir")]
+    # click's function for bash forgets what it has when it comes to directories: they go first.
+    return [CompletionItem(incomplete, type="dir"), *named]
 
 
 @click.command("mount")
