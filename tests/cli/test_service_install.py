@@ -40,7 +40,7 @@ def test_units_follow_and_what_is_the_operators_stays(modelfs: Run, tmp_path: Pa
     again = {Path(one["file"]).name: one["done"] for one in modelfs(*words).json}
     assert (again["team.toml"], again["modelfs@.service"], again["mount.modelfs"]) == ("kept", "written", "unchanged")
     assert described.read_text() == "# mine\n"
-    assert not [path for path in (tmp_path / "root").rglob(".*")]
+    assert not list((tmp_path / "root").rglob(".*"))
 
 
 def test_what_is_refused(modelfs: Run, tmp_path: Path, program: Path) -> None:
