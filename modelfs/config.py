@@ -45,7 +45,7 @@ class MountOptions:
     drain_timeout: float = limits.DRAIN_TIMEOUT
     store_timeout: float = limits.STORE_RETRY_BUDGET
     cache_dir: Path | None = None
-    cache_size: int = limits.CACHE_SIZE_DEFAULT
+    cache_size: int | None = None  # bytes; None: as the cache was sized last, at first CACHE_SIZE_DEFAULT
     allow_other: bool = False
     uid: int | None = None
     gid: int | None = None
@@ -56,6 +56,7 @@ class MountOptions:
     verify_with: tuple[str, ...] = ()  # public keys; history that none of them signed is refused
     compression: str | None = None  # "none", "fast", "balanced", "small"; None: what the store was made with
     fuse_options: tuple[str, ...] = ()
+    metrics: str | None = None  # HOST:PORT on which Prometheus may ask
     log_file: Path | None = None
     debug: bool = False
 

@@ -101,6 +101,7 @@ META_THREADS: Final = 8
 # --- reading
 PREFETCH_STEP: Final = 4 * MiB  # read-ahead is extended by at least this or half the window
 PREFETCH_MAX: Final = 64 * MiB
+KNOWN_FRESH: Final = 65_536  # chunks fetched ahead that nobody has read in yet, to count them as missed: 10 MB
 CHUNK_MEMORY: Final = 96 * MiB  # chunks that came last: a full window, and what is being read
 POLLED_READ: Final = (
     64 * KiB
@@ -165,6 +166,9 @@ HEAP_ARENAS: Final = 2
 FUSE_TASKS: Final = 64  # requests handled at once; each holds a 1 MiB request buffer
 READY_TIMEOUT: Final = 60.0  # for a mount in the background to answer
 CONTROL_TIMEOUT: Final = 5.0
+METRICS_TIMEOUT: Final = 2.0  # for one scrape to say what it wants
+TOP_WIDTH: Final = 200  # columns of a frame that goes into a file or a pipe
+TOP_INTERVAL: Final = 1.0  # between frames of `modelfs top`
 CACHE_FLUSH_ROWS: Final = 64  # chunks written to the cache before their index rows are committed together
 CACHE_FLUSH_SHARE: Final = 1 / 128  # of the limit: rows for more bytes than this are committed at once
 CACHE_BUSY_TIMEOUT: Final = 10.0  # waiting for another process's index transaction, which takes milliseconds
@@ -173,6 +177,15 @@ CACHE_BORROW_FILES: Final = 64  # other cache files one reader keeps open: file 
 CACHE_EVICT_RETRY: Final = 5.0  # a full cache with nothing to evict is not scanned again sooner than this
 CACHE_MARKER_MAX: Final = 4 * KiB  # of the file that says whose cache it is: an id and a word
 CACHE_EVICT_BATCH: Final = 64  # eviction candidates read from the index at once
+CACHE_NAMES: Final = 8  # paths remembered of one cached file: it may have many, and people read them
+CACHE_FETCH_WAIT: Final = 5.0  # for another process that fetches the same chunk; it may be stopped
+CACHE_FETCH_POLL: Final = 0.02
+CACHE_SETTLE: Final = 1.0  # until other processes see what a mount put into the cache, and its hits and misses
+WARM_THREADS: Final = READ_THREADS  # as a mount that reads ahead
+WARM_FAILURES_SHOWN: Final = 8
+MAP_WIDTH: Final = 64  # cells of a line of `cache map`, which is as wide as 80 columns with offsets
+MAP_LINES: Final = 16
+MAP_TENSORS_SHOWN: Final = 50  # without --json
 CACHE_LOOKUP_BATCH: Final = 500  # chunk ids in one query: the oldest SQLite takes 999 parameters
 
 # --- what a hostile store can make us hold, continued (repository)

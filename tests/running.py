@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from modelfs.cli.app import main
+
 
 @dataclass(frozen=True)
 class Result:
@@ -37,4 +41,23 @@ def runner(directory: Path) -> Run:
         assert "Traceback" not in done.stderr
         return Result(done.returncode, done.stdout, done.stderr)
 
+    return run
+
+
+def inside(directory: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """As `runner`, but in this process: a second less for each command, for tests of many of them."""
+
+    def run(*arguments: object, code: int = 0) -> Result:
+        monkeypatch.setattr(sys, "argv", ["modelfs", *map(str, arguments)])
+        capsys.readouterr()
+        ended = 0
+        try:
+            main()
+        except SystemExit as end:
+            ended = end.code if isinstance(end.code, int) else int(bool(end.code))
+        said = capsys.readouterr()
+        assert ended == code, f"{sys.argv}: {said.out}{said.err}"
+        return Result(ended, said.out, said.err)
+
+    monkeypatch.chdir(directory)
     return run

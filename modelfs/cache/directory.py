@@ -37,14 +37,14 @@ _KEYED: Final = " keyed"
 _MARKER: Final = re.compile(rf"[0-9a-z-]{{1,64}}({_KEYED})?")
 
 
-def open_directory(path: Path, store_id: str, limit: int, *, keyed: bool = False) -> tuple[Index, int]:
+def open_directory(path: Path, store_id: str, limit: int | None, *, keyed: bool = False) -> tuple[Index, int]:
     """The index of the cache at ``path`` and a descriptor whose lock keeps repairs away while it is open.
 
     UsageError when the directory cannot be written, belongs to another store, or ``limit`` is below one chunk.
-    ``keyed``: the store is encrypted, and the caller has its key.
+    ``keyed``: the store is encrypted, and the caller has its key. ``limit`` None: as it is.
     """
-    if limit < limits.CHUNK_MAX:
-        raise UsageError(f"a cache of {limit} bytes is smaller than one chunk ({limits.CHUNK_MAX} bytes)")
+    if limit is not None:
+        check_limit(limit)
     try:
         private_directory(path / FILES)
         lock = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -55,7 +55,7 @@ def open_directory(path: Path, store_id: str, limit: int, *, keyed: bool = False
         alone = _lock_alone(lock)
         if alone:
             _prepare(path)
-        index = Index(path / INDEX, limit)
+        index = Index(path / INDEX, limit or limits.CACHE_SIZE_DEFAULT)
         if alone and index.unclean():
             _give_back_unaccounted(path, index)
             index.forget_sessions()
@@ -70,6 +70,12 @@ def open_directory(path: Path, store_id: str, limit: int, *, keyed: bool = False
         os.close(lock)
         raise
     return index, lock
+
+
+def check_limit(limit: int) -> None:
+    """UsageError when a cache of so many bytes is of no use."""
+    if limit < limits.CHUNK_MAX:
+        raise UsageError(f"a cache of {limit} bytes is smaller than one chunk ({limits.CHUNK_MAX} bytes)")
 
 
 def read_store_id(path: Path) -> str:

@@ -34,10 +34,11 @@ Location = tuple[int, int]  # (file descriptor, offset of the chunk's first byte
 class CacheFile:
     """One manifest in the cache. Made by `Cache.open_file`, which also counts its users."""
 
-    def __init__(self, cache: Cache, manifest_id: ManifestId, manifest: Manifest) -> None:
+    def __init__(self, cache: Cache, manifest_id: ManifestId, manifest: Manifest, path: bytes = b"") -> None:
         self.manifest_id = manifest_id
         self.manifest = manifest
         self.users = 1
+        self.paths = {path}
         self._cache = cache
         self._starts = [0, *accumulate(extent.length for extent in manifest.chunks)]
         self._places: dict[int, Location] = {}
@@ -51,7 +52,7 @@ class CacheFile:
             trusted = cache.trusts(manifest_id, fd)
             if os.fstat(fd).st_size < manifest.size:
                 os.ftruncate(fd, manifest.size)
-            self._row = cache.index.opened(manifest_id, manifest.size)
+            self._row = cache.index.opened(manifest_id, manifest.size, path)
             self._own = cache.index.within(self._row)
         except BaseException:
             os.close(fd)
@@ -205,7 +206,7 @@ class CacheFile:
             log.warning("the cache file of %s cannot be read: %s", place.manifest.hex(), error.strerror)
             good = False
         if good:
-            self._cache.count(hits=1)
+            self._cache.count(checked=1)
             return True
         log.warning("chunk %s is damaged in the cache; it will be fetched again", chunk.hex())
         self._cache.count(damaged=1)

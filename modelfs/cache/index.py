@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from modelfs import limits
+from modelfs.cache import names
 from modelfs.cache.schema import connect
 from modelfs.errors import CacheError
 from modelfs.ids import ChunkId, ManifestId
@@ -83,7 +84,8 @@ class Index:
     # --- connections
 
     @contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection for reading. CacheError."""
         with self._pool:
             if self._closed:
                 raise CacheError("the cache is closed")
@@ -106,8 +108,9 @@ class Index:
                 self._idle.append(connection)
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
-        with self._connection() as connection:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """A connection on which all happens or nothing. CacheError."""
+        with self.connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -119,23 +122,26 @@ class Index:
 
     # --- files
 
-    def opened(self, manifest: ManifestId, size: int | None = None) -> int:
+    def opened(self, manifest: ManifestId, size: int | None = None, path: bytes = b"") -> int:
         """The row id of a file that is being used now, made if it is new. The caller holds a lock on the file.
 
-        A ``size`` of None leaves what is known of it.
+        A ``size`` of None leaves what is known of it. ``path``: where in the store it was found.
         """
-        with self._transaction() as db:
+        with self.transaction() as db:
             used = _tick(db)
             db.execute(
                 "INSERT INTO files (manifest, size, used, last_use) VALUES (?1, ifnull(?2, 0), ?3, ?4) "
                 "ON CONFLICT (manifest) DO UPDATE SET size = ifnull(?2, size), used = ?3, last_use = ?4",
                 (manifest, size, used, time.time()),
             )
-            return _file_id(db, manifest)
+            file = _file_id(db, manifest)
+            if path:
+                names.add(db, file, path)
+            return file
 
     def used(self, file: int, others: Iterable[ManifestId]) -> None:
         """Note that ``file`` is being read now, together with the files it borrows chunks from."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             moment = time.time()
             for other in others:
                 db.execute("UPDATE files SET used = ?, last_use = ? WHERE manifest = ?", (_tick(db), moment, other))
@@ -149,31 +155,32 @@ class Index:
     def seal(self, manifest: ManifestId, moment: int) -> None:
         """Note that every row of a file was verified and its bytes are on the disk while the file's change time was
         ``moment`` (nanoseconds): as long as it still is, nobody has touched them."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("UPDATE files SET sealed = ? WHERE manifest = ?", (moment, manifest))
 
     def sealed(self, manifest: ManifestId) -> int:
         """The change time with which a file was sealed; 0: it was not."""
-        with self._connection() as db:
+        with self.connection() as db:
             row = db.execute("SELECT sealed FROM files WHERE manifest = ?", (manifest,)).fetchone()
             return int(row[0]) if row is not None else 0
 
-    def set_pinned(self, manifest: ManifestId, pinned: bool) -> None:
-        """Pin or unpin a file that has a row."""
-        with self._transaction() as db:
-            db.execute("UPDATE files SET pinned = ? WHERE manifest = ?", (pinned, manifest))
-
     def files(self) -> list[FileRow]:
         """Every file, least recently used first."""
-        with self._connection() as db:
-            rows = db.execute(
-                "SELECT id, manifest, size, resident, pinned, used, last_use, sealed FROM files ORDER BY used"
-            )
+        with self.connection() as db:
+            rows = db.execute(f"SELECT {_FILE_ROW} FROM files ORDER BY used")
             return [_file_row(row) for row in rows]
+
+    def rows(self, manifests: Iterable[ManifestId]) -> list[FileRow]:
+        """The files of these manifests that have a row."""
+        with self.connection() as db:
+            found = (
+                db.execute(f"SELECT {_FILE_ROW} FROM files WHERE manifest = ?", (one,)).fetchone() for one in manifests
+            )
+            return [_file_row(row) for row in found if row is not None]
 
     def evictable(self, after: int, even_pinned: bool) -> list[FileRow]:
         """The next candidates in order of use, after the use number ``after``."""
-        with self._connection() as db:
+        with self.connection() as db:
             rows = db.execute(
                 f"SELECT {_FILE_ROW} FROM files f WHERE used > ? AND (? OR NOT {_SPARED}) ORDER BY used LIMIT ?",
                 (after, even_pinned, limits.CACHE_EVICT_BATCH),
@@ -182,15 +189,26 @@ class Index:
 
     def counts(self) -> tuple[int, int]:
         """Numbers of files and of chunks."""
-        with self._lock, self._connection() as db:
+        with self._lock, self.connection() as db:
             files, chunks = db.execute("SELECT (SELECT count(*) FROM files), (SELECT count(*) FROM chunks)").fetchone()
             return files, chunks + len(self._waiting)
 
     def bytes(self) -> int:
         """Bytes of all chunks held, those whose rows still wait here included."""
-        with self._lock, self._connection() as db:
+        with self._lock, self.connection() as db:
             (total,) = db.execute("SELECT bytes FROM totals").fetchone()
             return int(total) + self._waiting_bytes
+
+    def limit(self) -> int:
+        """How many bytes the cache may hold, as was said last; of a cache of which nobody said it the default."""
+        with self.connection() as db:
+            (said,) = db.execute("SELECT size_limit FROM totals").fetchone()
+            return limits.CACHE_SIZE_DEFAULT if said is None else int(said)
+
+    def set_limit(self, limit: int) -> None:
+        """Say it, to every process that uses the cache."""
+        with self.transaction() as db:
+            db.execute("UPDATE totals SET size_limit = ?", (limit,))
 
     # --- chunks
 
@@ -211,7 +229,7 @@ class Index:
         with self._lock:
             if not self._waiting:
                 return
-            with self._transaction() as db:
+            with self.transaction() as db:
                 for (file, offset), (chunk, place) in self._waiting.items():
                     added = db.execute(
                         "INSERT OR IGNORE INTO chunks SELECT id, ?, ?, ? FROM files WHERE id = ?",
@@ -222,6 +240,10 @@ class Index:
             self._waiting.clear()
             self._by_chunk.clear()
             self._waiting_bytes = 0
+
+    def waiting(self) -> bool:
+        """True while there are rows that other processes cannot see yet."""
+        return bool(self._waiting)
 
     def settle(self, file: int) -> None:
         """Commit, or else forget, the rows of ``file`` that wait: its lock is about to be released."""
@@ -248,19 +270,19 @@ class Index:
 
     def within(self, file: int) -> dict[ChunkId, tuple[int, int]]:
         """(offset, length) of every committed chunk of one file."""
-        with self._connection() as db:
+        with self.connection() as db:
             rows = db.execute("SELECT chunk, offset, length FROM chunks WHERE file = ?", (file,))
             return {ChunkId(chunk): (offset, length) for chunk, offset, length in rows}
 
     def places(self, file: int, manifest: ManifestId) -> list[tuple[ChunkId, Place]]:
         """Every committed chunk of one file in order; one that is there twice has two places."""
-        with self._connection() as db:
+        with self.connection() as db:
             rows = db.execute("SELECT chunk, offset, length FROM chunks WHERE file = ? ORDER BY offset", (file,))
             return [(ChunkId(chunk), Place(manifest, offset, length)) for chunk, offset, length in rows]
 
     def offsets(self, manifest: ManifestId) -> set[int]:
         """Where the committed chunks of one file begin."""
-        with self._connection() as db:
+        with self.connection() as db:
             rows = db.execute(
                 "SELECT c.offset FROM chunks c JOIN files f ON f.id = c.file WHERE f.manifest = ?", (manifest,)
             )
@@ -273,7 +295,7 @@ class Index:
             for chunk in chunks if self._waiting else ():
                 if (key := self._by_chunk.get(chunk)) is not None:
                     found.setdefault(chunk, []).append(self._waiting[key].place)
-        with self._connection() as db:
+        with self.connection() as db:
             for start in range(0, len(chunks), limits.CACHE_LOOKUP_BATCH):
                 batch = chunks[start : start + limits.CACHE_LOOKUP_BATCH]
                 rows = db.execute(
@@ -287,7 +309,7 @@ class Index:
 
     def forget(self, place: Place) -> None:
         """Remove one chunk whose bytes turned out wrong; they stay where they are."""
-        with self._lock, self._transaction() as db:
+        with self._lock, self.transaction() as db:
             row = db.execute("SELECT id FROM files WHERE manifest = ?", (place.manifest,)).fetchone()
             if row is None:
                 return
@@ -301,17 +323,18 @@ class Index:
 
     def drop(self, row: FileRow, even_pinned: bool = False) -> bool:
         """Remove a file and its chunks; False when it was used or pinned since ``row`` was read."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             if not _unchanged(db, row, even_pinned):
                 return False
             _adjust(db, row.id, -_clear_chunks(db, row.id))
             db.execute("DELETE FROM uses WHERE file = ?1 OR other = ?1", (row.id,))
+            db.execute("DELETE FROM names WHERE file = ?", (row.id,))
             db.execute("DELETE FROM files WHERE id = ?", (row.id,))
             return True
 
     def cut(self, row: FileRow, wanted: int, even_pinned: bool = False) -> list[tuple[int, int]] | None:
         """Remove chunks from the end of a file until ``wanted`` bytes are free; their ranges. None as for `drop`."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             if not _unchanged(db, row, even_pinned):
                 return None
             ranges: list[tuple[int, int]] = []
@@ -329,7 +352,7 @@ class Index:
 
     def replace(self, manifest: ManifestId, size: int, chunks: Iterable[tuple[ChunkId, int, int]]) -> None:
         """Make (chunk, offset, length) all that the file of ``manifest`` holds; a pin stays."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute(
                 "INSERT INTO files (manifest, size, used, last_use) VALUES (?1, ?2, ?3, ?4) "
                 "ON CONFLICT (manifest) DO UPDATE SET size = ?2, used = ?3, last_use = ?4",
@@ -345,17 +368,22 @@ class Index:
 
     def begin(self) -> int:
         """Note that a process uses the cache; the number is for `end`."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             return db.execute("INSERT INTO sessions (started) VALUES (?)", (time.time(),)).lastrowid or 0
+
+    def sessions(self) -> int:
+        """How many processes use the cache, those included that ended uncleanly since one of them was alone."""
+        with self.connection() as db:
+            return int(db.execute("SELECT count(*) FROM sessions").fetchone()[0])
 
     def unclean(self) -> bool:
         """True when a session did not end as it should. Meaningful only while no other process uses the cache."""
-        with self._connection() as db:
+        with self.connection() as db:
             return db.execute("SELECT 1 FROM sessions LIMIT 1").fetchone() is not None
 
     def forget_sessions(self) -> None:
         """What an unclean stop left was put right."""
-        with self._transaction() as db:
+        with self.transaction() as db:
             db.execute("DELETE FROM sessions")
 
     def end(self, session: int) -> None:
@@ -364,7 +392,7 @@ class Index:
             self._lost = not self._try_flush() or self._lost
             try:
                 if not self._lost:
-                    with self._transaction() as db:
+                    with self.transaction() as db:
                         db.execute("DELETE FROM sessions WHERE id = ?", (session,))
             except CacheError as error:
                 log.warning("the cache was not closed cleanly: %s", error)

@@ -11,6 +11,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from modelfs import limits
@@ -18,6 +19,7 @@ from modelfs.cache import sparse
 from modelfs.cache.directory import FILES
 from modelfs.cache.index import FileRow, Index
 from modelfs.errors import CacheError
+from modelfs.ids import ManifestId
 
 log = logging.getLogger(__name__)
 
@@ -25,13 +27,17 @@ log = logging.getLogger(__name__)
 class Room:
     """Makes room in one cache directory."""
 
-    def __init__(self, directory: Path, index: Index, limit: int) -> None:
-        self.limit = limit
+    def __init__(self, directory: Path, index: Index) -> None:
         self.evicted_bytes = 0
         self._directory = directory
         self._index = index
         self._lock = threading.Lock()
         self._hopeless_until = 0.0
+
+    @property
+    def limit(self) -> int:
+        """In bytes; `Index.set_limit` moves it, in whichever process. Raises CacheError."""
+        return self._index.limit()
 
     def reserve(self, length: int, *, there: int = 0) -> bool:
         """True when ``length`` more bytes fit, after evicting if need be; ``there`` of them are on the disk already.
@@ -55,6 +61,14 @@ class Room:
         """Free ``wanted`` bytes, or as many as nobody uses; the number freed. Raises CacheError."""
         with self._lock:
             return self._evict(wanted, even_pinned=even_pinned)
+
+    def evict_files(self, manifests: Iterable[ManifestId]) -> int:
+        """Free what these files hold by themselves, unless they are pinned or in use; the bytes freed. CacheError."""
+        with self._lock:
+            self._index.flush()
+            freed = sum(self._evict_file(row, row.resident, even_pinned=False) for row in self._index.rows(manifests))
+            self.evicted_bytes += freed
+            return freed
 
     def _fits(self, length: int, there: int) -> bool:
         return self._index.bytes() + length <= self._allowed(there)

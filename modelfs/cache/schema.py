@@ -12,7 +12,7 @@ from typing import Final
 
 from modelfs import limits
 
-VERSION: Final = 2
+VERSION: Final = 3
 
 # A chunk may lie in several files (an adopted one brings its own copies), so its place is the key and not its id.
 # AUTOINCREMENT: a row that still waits for a file that was evicted can never attach itself to another file.
@@ -26,7 +26,8 @@ CREATE TABLE files (
     pinned INTEGER NOT NULL DEFAULT 0,
     used INTEGER NOT NULL,
     last_use REAL NOT NULL,
-    sealed INTEGER NOT NULL DEFAULT 0
+    sealed INTEGER NOT NULL DEFAULT 0,
+    needs INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX files_by_use ON files (used);
 CREATE TABLE chunks (
@@ -43,11 +44,23 @@ CREATE TABLE uses (
     PRIMARY KEY (file, other)
 ) WITHOUT ROWID;
 CREATE INDEX uses_by_other ON uses (other);
+CREATE TABLE names (
+    file INTEGER NOT NULL,
+    path BLOB NOT NULL,
+    seen REAL NOT NULL,
+    PRIMARY KEY (file, path)
+) WITHOUT ROWID;
+CREATE INDEX names_by_path ON names (path);
 CREATE TABLE totals (
     bytes INTEGER NOT NULL,
-    tick INTEGER NOT NULL
+    tick INTEGER NOT NULL,
+    size_limit INTEGER,
+    hits INTEGER NOT NULL DEFAULT 0,
+    hit_bytes INTEGER NOT NULL DEFAULT 0,
+    misses INTEGER NOT NULL DEFAULT 0,
+    miss_bytes INTEGER NOT NULL DEFAULT 0
 );
-INSERT INTO totals VALUES (0, 0);
+INSERT INTO totals (bytes, tick) VALUES (0, 0);
 CREATE TABLE sessions (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     started REAL NOT NULL

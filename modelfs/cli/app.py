@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "mount": "mount a store as a directory",
     "umount": "unmount, after what is pending has reached the store",
     "status": "show what is mounted",
+    "top": "watch mounts at work",
     "service": "mounts as services of this machine",
     "doctor": "look whether this machine and a store are fit for mounts",
     "completion": "make a shell complete commands, options and names",
@@ -42,7 +43,7 @@ COMMANDS: Final = {
     "key": "who can open an encrypted store; keys that sign history",
     "fsck": "find and repair damage in a store",
     "scrub": "verify the chunks of a store little by little",
-    "cache": "look at and clear the local cache",
+    "cache": "look at, fill and bound the local cache",
     "journal": "look at and handle what is not in the store yet",
 }
 

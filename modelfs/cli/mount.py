@@ -116,6 +116,7 @@ def options_of(chosen: Settings, store: str, mountpoint: Path) -> MountOptions:
         verify_with=verify_with,
         compression=chosen.compression,
         fuse_options=chosen.fuse_options,
+        metrics=chosen.metrics,
         log_file=chosen.log_file.absolute() if chosen.log_file else None,
         debug=chosen.debug,
     )

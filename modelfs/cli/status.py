@@ -41,7 +41,7 @@ def command(mountpoint: Path | None, as_json: bool) -> None:
                 str(found.get("store", "")),
                 _ref(found),
                 _pending(found),
-                size(found["cache"]["bytes"]) if "cache" in found else "",
+                size(found["cache"]["bytes"]) if found.get("cache") else "",
             ]
             for found in all_mounts
         ]
@@ -60,6 +60,16 @@ def _pending(found: dict[str, Any]) -> str:
     return "changes" if found["pending"] else "nothing"
 
 
+def _oldest(found: dict[str, Any]) -> str:
+    return "" if found["pending_oldest"] is None else f", the oldest for {found['pending_oldest']:.0f} s"
+
+
+def _freshness(found: dict[str, Any]) -> str:
+    if found["away"] is not None:
+        return f", the store is away since {found['away']:.0f} s"
+    return "" if found["asked"] is None else f", the store was asked {found['asked']:.1f} s ago"
+
+
 def _details(found: dict[str, Any]) -> None:
     if "store" not in found:
         facts([("mount point", found["mountpoint"]), ("state", found["state"]), ("process", str(found["pid"]))])
@@ -70,13 +80,24 @@ def _details(found: dict[str, Any]) -> None:
             ("mount point", found["mountpoint"]),
             ("state", found["state"] + (", read-only" if found["read_only"] else "")),
             ("store", found["store"]),
-            ("commit", _ref(found)),
+            ("commit", _ref(found) + _freshness(found)),
             ("mounted since", moment(found["since"])),
             ("process", str(found["pid"])),
-            ("pending", _pending(found)),
+            ("pending", _pending(found) + _oldest(found)),
             ("open files", str(found["open_files"])),
-            ("fetched", f"{found['fetched_chunks']} chunks, {size(found['fetched_bytes'])}"),
-            ("cache", f"{size(cache['bytes'])} of {size(cache['limit'])} in {found['cache_directory']}"),
+            ("read", f"{size(found['read_bytes'])}, written {size(found['written_bytes'])}"),
+            (
+                "fetched",
+                f"{counted(found['fetched_chunks'], 'chunk')}, {size(found['fetched_bytes'])}; {found['fetching']} on "
+                f"their way, {counted(found['uploading'], 'file')} going up",
+            ),
+            ("hits", "" if found["hit_ratio"] is None else f"{100 * found['hit_ratio']:.1f} % of bytes were here"),
+            (
+                "cache",
+                f"{size(cache['bytes'])} of {size(cache['limit'])} in {found['cache_directory']}"
+                if cache is not None
+                else f"{found['cache_directory']} cannot be used",
+            ),
             ("kernel limits", "raised" if found["kernel_limits_raised"] else "the kernel's default"),
             ("errors", str(found["errors"]) + (f" (last: {found['last_error']})" if found["last_error"] else "")),
         ]

@@ -1,8 +1,9 @@
 """The control socket of a running mount: one JSON line in, one JSON line out.
 
 Requests: ``{"op": "status"}``, ``{"op": "drain"}`` (returns when nothing is pending, or with the error that keeps
-it from the store) and ``{"op": "detached"}`` (after a lazy unmount: others may mount there). The socket lies in a
-directory that only its owner may enter. Used by `status` and `umount`.
+it from the store), ``{"op": "detached"}`` (after a lazy unmount: others may mount there) and ``{"op": "residency",
+"path": …}`` (which parts of a file are on this machine). The socket lies in a directory that only its owner may enter.
+Used by `status`, `top`, `umount` and `cache map`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def socket_directory() -> Path:
     return path
 
 
-async def serve(path: Path, answer: Callable[[str], Awaitable[Facts]]) -> None:
+async def serve(path: Path, answer: Callable[[Facts], Awaitable[Facts]]) -> None:
     """Answer requests on ``path`` until cancelled; the socket file is removed at the end."""
     path.unlink(missing_ok=True)
     with trio.socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -58,7 +59,7 @@ async def serve(path: Path, answer: Callable[[str], Awaitable[Facts]]) -> None:
                     path.unlink()
 
 
-async def _converse(stream: trio.SocketStream, answer: Callable[[str], Awaitable[Facts]]) -> None:
+async def _converse(stream: trio.SocketStream, answer: Callable[[Facts], Awaitable[Facts]]) -> None:
     try:
         async with stream:
             buffer = b""
@@ -72,7 +73,9 @@ async def _converse(stream: trio.SocketStream, answer: Callable[[str], Awaitable
                     buffer += more
                     continue
                 try:
-                    reply = await answer(str(json.loads(line)["op"]))
+                    request = json.loads(line)
+                    request["op"]  # what is no object with a verb is no request
+                    reply = await answer(request)
                 except (ModelfsError, OSError) as error:
                     reply = {"error": str(error)}
                 except (ValueError, KeyError, TypeError):
@@ -82,12 +85,12 @@ async def _converse(stream: trio.SocketStream, answer: Callable[[str], Awaitable
         log.debug("a control connection went away")
 
 
-def ask(path: Path, op: str, timeout: float) -> Facts:
+def ask(path: Path, op: str, timeout: float, /, **arguments: str) -> Facts:
     """Send one request and return the answer. Blocking; OSError when there is nobody, TimeoutError when it is slow."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(timeout)
         connection.connect(str(path))
-        connection.sendall(json.dumps({"op": op}).encode() + b"\n")
+        connection.sendall(json.dumps({"op": op, **arguments}).encode() + b"\n")
         received = b""
         while not received.endswith(b"\n"):
             more = connection.recv(65536)

@@ -26,10 +26,12 @@ import trio
 from modelfs import config, limits
 from modelfs.concurrency import first_cause
 from modelfs.config import MountOptions, Secret
-from modelfs.errors import ModelfsError, UsageError
+from modelfs.errors import CacheError, ModelfsError, UsageError
 from modelfs.fuse import control
+from modelfs.fuse.account import Account
 from modelfs.fuse.claim import Claim, lift
 from modelfs.fuse.drain import Drain, Watchdog
+from modelfs.fuse.metrics import MetricsServer
 from modelfs.fuse.mountpoint import check_fuse, detach, mounted_at, tune
 from modelfs.fuse.operations import Operations, Presentation
 from modelfs.fuse.sdnotify import Notifier
@@ -81,10 +83,15 @@ def mount_foreground(options: MountOptions, ready: Ready | None = None, opener: 
         keep_heap()
         stack = open_stack(options, opener)
         options = replace(options, secret=None)  # the stack has what it needs of it
+        metrics: MetricsServer | None = None
         try:
-            return trio.run(_serve, options, stack, claim, watchdog, ready, manager)
+            if options.metrics is not None:
+                metrics = MetricsServer(options.metrics)
+            return trio.run(_serve, options, stack, claim, watchdog, ready, metrics, manager)
         finally:
             watchdog.stop()
+            if metrics is not None:
+                metrics.close()
             stack.close()
     finally:
         claim.release()
@@ -102,7 +109,13 @@ def _fuse_options(options: MountOptions, store_url: str, read_only: bool) -> set
 
 
 async def _serve(
-    options: MountOptions, stack: Stack, claim: Claim, watchdog: Watchdog, ready: Ready | None, manager: Notifier
+    options: MountOptions,
+    stack: Stack,
+    claim: Claim,
+    watchdog: Watchdog,
+    ready: Ready | None,
+    metrics: MetricsServer | None,
+    manager: Notifier,
 ) -> int:
     read_only = stack.session is None
     history = options.at is not None
@@ -133,7 +146,10 @@ async def _serve(
                 f"{options.mountpoint}: the kernel or fusermount3 refused the mount ({error}); the lines above say why"
             ) from error
         claim.protect()
-        mount = _Mount(options, stack, claim, vfs, operations, time.time())
+        mount = Account(options, stack, claim, vfs, operations, time.time())
+        vfs.virtual.status = mount.facts
+        if metrics is not None:
+            metrics.serve(mount.facts)
         drain = Drain(vfs, options.drain_timeout, nursery)
         socket_path = control.socket_directory() / f"{config.mount_key(options.mountpoint)}.sock"
         record = config.mount_record(options.mountpoint)
@@ -141,6 +157,7 @@ async def _serve(
             nursery.start_soon(vfs.run)
             nursery.start_soon(control.serve, socket_path, mount.answer)
             nursery.start_soon(_on_signal, drain, manager)
+            nursery.start_soon(_settle, stack)
             if stack.lease is not None:
                 nursery.start_soon(_keep_lease, stack)
             nursery.start_soon(_announce, options.mountpoint, record, socket_path, mount, ready, manager)
@@ -183,7 +200,7 @@ async def _recover(options: MountOptions, stack: Stack, source: ChunkSource, upl
 
 
 async def _announce(
-    mountpoint: Path, record: Path, socket_path: Path, mount: _Mount, ready: Ready | None, manager: Notifier
+    mountpoint: Path, record: Path, socket_path: Path, mount: Account, ready: Ready | None, manager: Notifier
 ) -> None:
     """Once the mount answers: raise the kernel's limits, register it, and say so to who started us."""
     await trio.to_thread.run_sync(os.stat, mountpoint)
@@ -224,6 +241,17 @@ async def _drain_and_end(drain: Drain) -> None:
     pyfuse3.terminate()
 
 
+async def _settle(stack: Stack) -> None:
+    """Have others who use the cache know of what this mount put there, and of its hits, also should it be killed."""
+    while True:
+        await trio.sleep(limits.CACHE_SETTLE)
+        if stack.cache.unsettled():
+            try:
+                await trio.to_thread.run_sync(stack.cache.settle)
+            except CacheError as error:
+                log.debug("what is in the cache is told later: %s", error)
+
+
 async def _keep_lease(stack: Stack) -> None:
     assert stack.lease is not None
     while True:
@@ -232,71 +260,6 @@ async def _keep_lease(stack: Stack) -> None:
             await trio.to_thread.run_sync(stack.lease.renew)
         except ModelfsError as error:
             log.error("the single-writer lease could not be renewed: %s", error)
-
-
-class _Mount:
-    """What the control socket can tell of a running mount."""
-
-    def __init__(
-        self, options: MountOptions, stack: Stack, claim: Claim, vfs: Vfs, operations: Operations, since: float
-    ) -> None:
-        self.options = options
-        self.stack = stack
-        self.claim = claim
-        self.vfs = vfs
-        self.operations = operations
-        self.since = since
-        self.tuned = False
-
-    async def answer(self, op: str) -> Facts:
-        """Serve one control request."""
-        if op == "drain":
-            await self.vfs.durability.drain()
-        elif op == "detached":
-            self.claim.release()
-        elif op != "status":
-            raise ModelfsError(f"unknown request {op!r}")
-        return self.facts()
-
-    def line(self) -> str:
-        """The state of the mount in a line for a service manager."""
-        files, size = self.vfs.durability.pending()
-        head = f"{self.options.branch}@{self.vfs.committer.head.number} of {self.stack.store.url}"
-        error = self.vfs.committer.last_error or self.vfs.committer.follow_error
-        pending = f", {files} files ({size} bytes) pending" if files else ""
-        return f"{head}{pending}" + (f"; last error: {error}" if error else "")
-
-    def facts(self) -> Facts:
-        """The state of the mount; sizes in bytes, times in seconds."""
-        files, size = self.vfs.durability.pending()
-        fetched = self.vfs.source.statistics()
-        return {
-            "mountpoint": str(self.options.mountpoint),
-            "store": self.stack.store.url,
-            "store_id": self.stack.repo.format.id,
-            "branch": self.options.branch,
-            "at": self.options.at,
-            "read_only": self.vfs.options.read_only,
-            "commit": self.vfs.committer.head.number,
-            "pid": os.getpid(),
-            "since": self.since,
-            "uptime": time.time() - self.since,
-            "pending_files": files,
-            "pending_bytes": size,
-            "pending": not self.vfs.durability.settled(),
-            "being_written": self.vfs.durability.being_written(),
-            "uploading": self.vfs.uploader.active(),
-            "open_files": len(self.vfs.open_files),
-            "fetching": fetched.in_flight,
-            "fetched_chunks": fetched.fetches,
-            "fetched_bytes": fetched.fetched_bytes,
-            "cache_directory": str(self.options.cache_dir or config.cache_directory(self.stack.repo.format.id)),
-            "cache": asdict(self.stack.cache.statistics()),
-            "kernel_limits_raised": self.tuned,
-            "errors": self.operations.errors,
-            "last_error": self.vfs.committer.last_error or self.vfs.committer.follow_error,
-            "state": "mounted",
-        }
 
 
 # -- starting one in the background -----------------------------------------------------------------------------------
@@ -417,6 +380,23 @@ def _facts(record: Facts) -> Facts:
 def status(mountpoint: Path) -> Facts:
     """Facts about one mount. UsageError when modelfs has nothing mounted there."""
     return _facts(_record(mountpoint))
+
+
+def residency_of(path: Path) -> Facts | None:
+    """Which parts of a file in a running mount of this user are on this machine: what `reader.residency` says, and its
+    ``path`` in the store. ``path``: resolved. None when it lies in no mount. UsageError when the mount cannot tell."""
+    for record in sorted(config.mounts_directory().glob("*.json")):
+        try:
+            known = json.loads(record.read_text())
+            mountpoint = Path(known["mountpoint"])  # itself it is not looked at: its daemon may hang
+            below = path.relative_to(mountpoint.parent.resolve() / mountpoint.name)
+            found = control.ask(Path(known["socket"]), "residency", limits.CONTROL_TIMEOUT, path=str(below))
+        except (OSError, ValueError):
+            continue  # another mount's, or one that is gone
+        if "error" in found:
+            raise UsageError(f"{path}: {found['error']}")
+        return {**found, "path": str(below)}
+    return None
 
 
 def _record(mountpoint: Path) -> Facts:

@@ -40,6 +40,7 @@ from modelfs.repository.objects import Kind
 from modelfs.store.base import Buffer
 from modelfs.vfs.nodes import Node
 from modelfs.vfs.vfs import Caller, Vfs
+from modelfs.vfs.virtual import is_virtual
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +116,7 @@ class Operations(pyfuse3.Operations):
 
     def __init__(self, vfs: Vfs, show: Presentation, disk: Callable[[], os.statvfs_result]) -> None:
         super().__init__()
-        self.errors = 0
+        self.errors = self.reads = self.read_bytes = self.writes = self.written_bytes = 0
         self._vfs = vfs
         self._show = show
         self._disk = disk
@@ -125,7 +126,7 @@ class Operations(pyfuse3.Operations):
         attr = EntryAttributes()
         attr.st_ino = InodeT(node.ino)
         attr.generation = 0
-        attr.entry_timeout = attr.attr_timeout = show.timeout
+        attr.entry_timeout = attr.attr_timeout = 0 if is_virtual(node.ino) else show.timeout
         mode = node.mode if show.umask is None or node.kind is Kind.SYMLINK else node.mode & ~show.umask
         attr.st_mode = ModeT(node.type_bits | mode)
         linked = node.parent is not None or node.ino == pyfuse3.ROOT_INODE
@@ -233,7 +234,9 @@ class Operations(pyfuse3.Operations):
 
     @_handler
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
-        return FileInfo(fh=FileHandleT(await self._vfs.open(inode, flags)), keep_cache=True)
+        fh = FileHandleT(await self._vfs.open(inode, flags))
+        # The size of what is made for this open is known to nobody before: pages and sizes are not kept.
+        return FileInfo(fh=fh, direct_io=True) if is_virtual(inode) else FileInfo(fh=fh, keep_cache=True)
 
     @_handler
     async def create(
@@ -244,13 +247,19 @@ class Operations(pyfuse3.Operations):
 
     @_handler
     async def read(self, fh: FileHandleT, off: int, size: int) -> Buffer:  # type: ignore[override]
-        data = self._vfs.read_now(fh, off, size)
-        if data is not None:
-            return data  # pyfuse3 takes any buffer, and copies this one before the loop goes on
-        return await self._vfs.read(fh, off, size)
+        self.reads += 1
+        now = self._vfs.read_now(fh, off, size)
+        if now is not None:
+            self.read_bytes += len(now)
+            return now  # pyfuse3 takes any buffer, and copies this one before the loop goes on
+        data = await self._vfs.read(fh, off, size)
+        self.read_bytes += len(data)
+        return data
 
     @_handler
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        self.writes += 1
+        self.written_bytes += len(buf)
         return await self._vfs.write(fh, off, buf)
 
     @_handler
@@ -312,7 +321,7 @@ class Operations(pyfuse3.Operations):
 
     @_handler
     async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
-        return self._vfs.getxattr(inode, name)
+        return await self._vfs.getxattr(inode, name)
 
     @_handler
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:

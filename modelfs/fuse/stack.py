@@ -25,7 +25,6 @@ from modelfs.repository.access import Access
 from modelfs.repository.keyfiles import public_keys, read_signing_key
 from modelfs.repository.objects import CommitRecord
 from modelfs.repository.repository import Repository
-from modelfs.store.base import Store
 from modelfs.store.lease import Lease
 from modelfs.store.open import open_store
 from modelfs.store.retry import RetryStore
@@ -43,7 +42,7 @@ class Opener(Protocol):
 class Stack:
     """The blocking parts of one mount."""
 
-    store: Store
+    store: RetryStore
     repo: Repository
     head: CommitRecord
     cache: Cache

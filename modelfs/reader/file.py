@@ -39,6 +39,7 @@ class FileReader:
         self._file = file
         self._starts = [0, *accumulate(extent.length for extent in manifest.chunks)]
         self._users = 1
+        self._seen = bytearray(len(manifest.chunks))  # 1: was read in, and counted as a lookup
         # Where its tensors lie, for prefetching; None until `find_tensors` is done.
         self.tensors: Tensors | None = None if manifest.tensors else Tensors()
 
@@ -80,6 +81,8 @@ class FileReader:
                 continue
             data = self._source.in_memory(ChunkId(extent.id))
             if data is not None:
+                if not self._seen[i]:
+                    self._count(i)
                 piece = data[a - self._starts[i] : b - self._starts[i]]
                 if len(piece) == len(view):
                     return piece
@@ -90,7 +93,19 @@ class FileReader:
                 return None
             if not _pread_now(place[0], target, place[1] + a - self._starts[i]):
                 return None
+            if not self._seen[i]:
+                self._count(i)
         return view
+
+    def _count(self, i: int) -> None:
+        self._seen[i] = 1
+        self._source.looked_up(ChunkId(self.manifest.chunks[i].id), self.manifest.chunks[i].length)
+
+    async def _bring(self, i: int) -> Location | memoryview:
+        found = await self._source.bring(self._file, self.manifest, i)
+        if not self._seen[i]:
+            self._count(i)
+        return found
 
     async def read(self, offset: int, length: int) -> Buffer:
         """The range (short at the end of the file), fetched concurrently where it is not here yet."""
@@ -102,7 +117,7 @@ class FileReader:
         self.retain()
         try:
             if len(touched) == len(wanted) == 1:
-                found = await self._source.bring(self._file, self.manifest, wanted[0])
+                found = await self._bring(wanted[0])
                 base = self._starts[wanted[0]]
                 if isinstance(found, memoryview):
                     return found[offset - base : end - base]
@@ -120,7 +135,7 @@ class FileReader:
     async def _copy(self, i: int, offset: int, end: int, out: bytearray) -> None:
         base = self._starts[i]
         a, b = max(offset, base), min(end, self._starts[i + 1])
-        found = await self._source.bring(self._file, self.manifest, i)
+        found = await self._bring(i)
         target = memoryview(out)[a - offset : b - offset]
         if isinstance(found, tuple):
             await self._pread(found, target, a - base)

@@ -16,6 +16,7 @@ import trio
 from modelfs import limits
 from modelfs.cache.cache import Cache
 from modelfs.cache.files import CacheFile, Uncached
+from modelfs.cache.lookups import Lookups
 from modelfs.errors import CacheError, CorruptError, StoreError
 from modelfs.ids import ChunkId, ManifestId
 from modelfs.repository.objects import Manifest
@@ -28,12 +29,13 @@ Location = tuple[int, int]  # (file descriptor, offset of the chunk's first byte
 
 @dataclass(frozen=True, slots=True)
 class SourceStatistics:
-    """Counters since the mount began; sizes in bytes."""
+    """Counters since the mount began; sizes in bytes. ``lookups`` as `cache.lookups` says."""
 
     fetches: int
     fetched_bytes: int
     in_flight: int
     memory_bytes: int
+    lookups: Lookups
 
 
 class ChunkSource:
@@ -49,12 +51,14 @@ class ChunkSource:
         self._memory_bytes = 0
         self._fetches = 0
         self._fetched_bytes = 0
+        self._fresh: OrderedDict[ChunkId, None] = OrderedDict()  # fetched, and nobody has read in them yet
         repo.use_local(cache.read_chunk)
 
-    def open_file(self, manifest_id: ManifestId, manifest: Manifest) -> CacheFile | Uncached:
-        """The cache's view of a manifest; reads go on without the cache when it fails. Blocking."""
+    def open_file(self, manifest_id: ManifestId, manifest: Manifest, path: bytes = b"") -> CacheFile | Uncached:
+        """The cache's view of a manifest that was found at ``path``; reads go on without the cache when it fails.
+        Blocking."""
         try:
-            return self.cache.open_file(manifest_id, manifest)
+            return self.cache.open_file(manifest_id, manifest, path)
         except CacheError as error:
             log.warning("the cache is passed over: %s", error)
             return Uncached()
@@ -69,6 +73,17 @@ class ChunkSource:
     def busy(self, chunk: ChunkId) -> bool:
         """True while the chunk is being fetched."""
         return chunk in self._in_flight
+
+    def looked_up(self, chunk: ChunkId, length: int) -> None:
+        """An open file is being read in this chunk for the first time, and has it."""
+        counters = self.cache.lookups
+        if chunk in self._fresh:
+            del self._fresh[chunk]
+            counters.misses += 1
+            counters.miss_bytes += length
+        else:
+            counters.hits += 1
+            counters.hit_bytes += length
 
     async def bring(self, file: CacheFile | Uncached, manifest: Manifest, index: int) -> Location | memoryview:
         """Make chunk ``index`` of ``manifest`` readable here: its place on local disk, or its bytes.
@@ -91,9 +106,7 @@ class ChunkSource:
             place = await trio.to_thread.run_sync(file.probe, index, limiter=self.local)
             if place is not None:
                 return place
-            result = await trio.to_thread.run_sync(self._load, file, chunk, extent.length, index, limiter=self.threads)
-            self._remember(chunk, result)
-            return result
+            return await self._fetch(file, chunk, extent.length, index)
         except (StoreError, CorruptError) as error:
             log.error("chunk %s could not be read: %s", chunk.hex(), error)
             raise
@@ -101,14 +114,34 @@ class ChunkSource:
             del self._in_flight[chunk]
             done.set()
 
-    def _load(self, file: CacheFile | Uncached, chunk: ChunkId, length: int, index: int) -> memoryview:
-        plain = memoryview(self.repo.read_chunk(chunk, length))
-        self._fetches += 1
-        self._fetched_bytes += length
-        file.fill(index, plain)
-        return plain
+    async def _fetch(
+        self, file: CacheFile | Uncached, chunk: ChunkId, length: int, index: int
+    ) -> Location | memoryview:
+        self._fresh[chunk] = None  # before a reader can find it
+        fetched = False
+        try:
+            result = await trio.to_thread.run_sync(self._load, file, chunk, length, index, limiter=self.threads)
+            fetched = isinstance(result, memoryview)
+        finally:
+            if not fetched:
+                self._fresh.pop(chunk, None)
+        if isinstance(result, memoryview):
+            self._remember(chunk, result)
+        return result
+
+    def _load(self, file: CacheFile | Uncached, chunk: ChunkId, length: int, index: int) -> Location | memoryview:
+        with self.cache.fetching.turn(chunk):
+            if (place := file.probe(index)) is not None:
+                return place  # another process brought it
+            plain = memoryview(self.repo.read_chunk(chunk, length))
+            file.fill(index, plain)
+            return plain
 
     def _remember(self, chunk: ChunkId, data: memoryview) -> None:
+        self._fetches += 1
+        self._fetched_bytes += len(data)
+        if len(self._fresh) > limits.KNOWN_FRESH:
+            self._fresh.popitem(last=False)
         if chunk in self._memory:
             return
         self._memory[chunk] = data
@@ -119,4 +152,6 @@ class ChunkSource:
 
     def statistics(self) -> SourceStatistics:
         """What has been fetched from the store so far."""
-        return SourceStatistics(self._fetches, self._fetched_bytes, len(self._in_flight), self._memory_bytes)
+        return SourceStatistics(
+            self._fetches, self._fetched_bytes, len(self._in_flight), self._memory_bytes, self.cache.lookups
+        )

@@ -12,7 +12,7 @@ import msgspec
 from modelfs import limits
 from modelfs.errors import CorruptError, UsageError
 from modelfs.ids import TreeId
-from modelfs.repository.objects import EMPTY_TREE, Entry, Kind, TreeDelta
+from modelfs.repository.objects import EMPTY_TREE, OWN_NAME, Entry, Kind, TreeDelta
 from modelfs.repository.repository import Repository
 
 
@@ -21,8 +21,10 @@ def graft(repo: Repository, root: Entry, puts: Mapping[bytes, Entry]) -> Entry:
 
     A path is relative and has no empty parts; its entry's own name is ignored. What is put is a copy: it is not linked
     with what it was copied from, only names inside one directory stay linked with each other. UsageError when a file
-    stands where a directory is needed.
+    stands where a directory is needed, or a mount could not show a path.
     """
+    if any(path.partition(b"/")[0] == OWN_NAME for path in puts):
+        raise UsageError(f"{os.fsdecode(OWN_NAME)} in the root of a store is where a mount shows its own state")
     delta = TreeDelta()
     deltas: dict[bytes, tuple[Entry, TreeDelta]] = {b"": (root, delta)}
     for path, entry in sorted(puts.items()):

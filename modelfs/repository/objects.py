@@ -29,6 +29,9 @@ _Xattr = tuple[
 ]
 
 
+# No root has an entry of this name: there a mount shows what it can tell of itself.
+OWN_NAME: Final = b".modelfs"
+
 # An extended attribute of a commit's root: the branch ends here. No file system sets one of that name.
 BRANCH_END: Final = b"modelfs.branch.end"
 

@@ -13,6 +13,7 @@ _SAMPLES: Final = {
     "mountpoint": "/srv/models",
     "at": "v1.2",
     "cache_dir": "/var/cache/modelfs/team-a",
+    "cache_size": "50GB",
     "uid": 1000,
     "gid": 1000,
     "umask": "027",
@@ -23,6 +24,7 @@ _SAMPLES: Final = {
     "verify_with": ["/etc/modelfs/trusted.keys"],
     "sign_with": "/etc/modelfs/sign.key",
     "fuse_options": ["noatime"],
+    "metrics": "127.0.0.1:9101",
     "log_file": "/var/log/modelfs-team-a.log",
 }
 

@@ -108,9 +108,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     cache_dir: Annotated[
         Path | None, _about("Where chunks are kept on this machine.", read=_path, metavar="DIR", default="per store")
     ] = None
-    cache_size: Annotated[Annotated[int, Meta(ge=0)], _about("How much of them.", read=_size, metavar="SIZE")] = (
-        limits.CACHE_SIZE_DEFAULT
-    )
+    cache_size: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        _about("How much of them.", read=_size, metavar="SIZE", default="as it was sized last; at first 50GB"),
+    ] = None
     allow_other: Annotated[bool, _about("Let other users in (as their permissions allow).")] = False
     uid: Annotated[_Id | None, _about("Show all files as owned by this user.", metavar="NUMBER")] = None
     gid: Annotated[_Id | None, _about("Show all files as owned by this group.", metavar="NUMBER")] = None
@@ -134,6 +135,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     fuse_options: Annotated[
         tuple[str, ...], _about("Options for the kernel, as mount(8) writes them.", read=_words, metavar="OPTION,…")
     ] = ()
+    metrics: Annotated[
+        str | None, _about("Serve metrics for Prometheus there, as 127.0.0.1:9101.", metavar="HOST:PORT")
+    ] = None
     log_file: Annotated[
         Path | None,
         _about("Log of a mount in the background.", read=_path, metavar="FILE", default="in the state directory"),

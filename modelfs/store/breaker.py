@@ -45,6 +45,11 @@ class Breaker:
         """True while the store is known to be away."""
         return self._away_since is not None
 
+    def away_for(self) -> float | None:
+        """Seconds since the store was found away; None while it is not."""
+        since = self._away_since
+        return None if since is None else time.monotonic() - since
+
     def answered(self) -> None:
         """The store did something."""
         self._answered = time.monotonic()

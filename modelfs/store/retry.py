@@ -18,9 +18,10 @@ from typing import Final, TypeVar
 import tenacity
 
 from modelfs import limits
-from modelfs.errors import AlreadyExistsError, AwayError, StoreError, TransientError
+from modelfs.errors import AlreadyExistsError, AwayError, NotFoundError, StoreError, TransientError
 from modelfs.store.base import Buffer, ObjectInfo, Store, StoreProperties, StoreStatistics, check_key
 from modelfs.store.breaker import Breaker
+from modelfs.store.meter import Asked, Meter
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class RetryStore:
         self._breaker = Breaker(inner.url, lambda: inner.size(SMALL_OBJECT), budget)
         if attempts is None:
             attempts = limits.STORE_ATTEMPTS if inner.properties.local else limits.STORE_ATTEMPTS_REMOTE
+        self._meter = Meter()
         self._gets = self._puts = self._in = self._out = self._retries = self._errors = 0
         self._policy = tenacity.Retrying(
             retry=tenacity.retry_if_exception(_worth_a_retry),
@@ -81,17 +83,17 @@ class RetryStore:
         return root if isinstance(root, Path) else None
 
     def get(self, key: str) -> Buffer:
-        data = self._run(check_key(key), lambda: self._inner.get(key))
+        data = self._run("get", check_key(key), lambda: self._inner.get(key))
         self._count(gets=1, received=len(data))
         return data
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
-        data = self._run(check_key(key), lambda: self._inner.get_range(key, start, length))
+        data = self._run("get_range", check_key(key), lambda: self._inner.get_range(key, start, length))
         self._count(gets=1, received=len(data))
         return data
 
     def put(self, key: str, data: Buffer) -> None:
-        self._run(check_key(key), lambda: self._inner.put(key, data))
+        self._run("put", check_key(key), lambda: self._inner.put(key, data))
         self._count(puts=1, sent=len(data))
 
     def put_if_absent(self, key: str, data: Buffer) -> None:
@@ -107,18 +109,18 @@ class RetryStore:
                 if tried == 1 or self._inner.get(key) != bytes(data):
                     raise
 
-        self._run(key, attempt)
+        self._run("put_if_absent", key, attempt)
         self._count(puts=1, sent=len(data))
 
     def size(self, key: str) -> int | None:
-        return self._run(check_key(key), lambda: self._inner.size(key))
+        return self._run("size", check_key(key), lambda: self._inner.size(key))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         # A listing that broke off cannot be resumed where it was, so what is tried again is the whole of it.
-        return iter(self._run(prefix, lambda: list(self._inner.list(prefix))))
+        return iter(self._run("list", prefix, lambda: list(self._inner.list(prefix))))
 
     def delete(self, key: str) -> None:
-        self._run(check_key(key), lambda: self._inner.delete(key))
+        self._run("delete", check_key(key), lambda: self._inner.delete(key))
 
     def close(self) -> None:
         self._closed.set()
@@ -130,8 +132,8 @@ class RetryStore:
         with self._lock:
             return StoreStatistics(self._gets, self._puts, self._in, self._out, self._retries, self._errors)
 
-    def _run(self, key: str, action: Callable[[], T]) -> T:
-        began = time.monotonic()
+    def _run(self, operation: str, key: str, action: Callable[[], T]) -> T:
+        began, result = time.monotonic(), "error"
 
         def attempt() -> T:
             self._breaker.check(key)
@@ -148,7 +150,15 @@ class RetryStore:
                 return result
 
         try:
-            return self._policy.copy()(attempt)
+            done = self._policy.copy()(attempt)
+            result = "ok"
+            return done
+        except NotFoundError:
+            result = "not_found"
+            raise
+        except AlreadyExistsError:
+            result = "exists"
+            raise
         except AwayError:
             self._count(errors=1)
             raise
@@ -157,10 +167,20 @@ class RetryStore:
             log.warning("gave up on %s: %s", key or "a listing", error)
             self._breaker.gave_up(began, error)
             raise
+        finally:
+            self._meter.note(operation, result, time.monotonic() - began)
 
     def away(self) -> bool:
         """True while the store is known not to answer."""
         return self._breaker.away()
+
+    def away_for(self) -> float | None:
+        """Seconds since it was found not to answer; None while it is not known to."""
+        return self._breaker.away_for()
+
+    def asked(self) -> dict[str, Asked]:
+        """What was asked of the store since it was opened, by operation."""
+        return self._meter.read()
 
     def _note_retry(self, state: tenacity.RetryCallState) -> None:
         self._count(retries=1)

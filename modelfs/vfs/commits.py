@@ -13,6 +13,7 @@ over what others have written since.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -65,6 +66,7 @@ class Committer:
         self.observer: CommitObserver | None = None
         self.last_error = ""  # of a file or commit that did not reach the store
         self.follow_error = ""  # of the last question for newer commits
+        self.asked_at = time.monotonic()  # when the store last said what the newest commit is
         self._ended = ""  # says so when the branch was deleted
         self._repo = repo
         self._branch = branch
@@ -183,8 +185,10 @@ class Committer:
                 self._questions += 1
                 failure: ModelfsError | None = None
                 try:
+                    began = time.monotonic()
                     async with self._lock:
                         await self._follow()
+                    self.asked_at = began
                 except ModelfsError as error:
                     failure = error
                 self._answer = (self._questions, failure)

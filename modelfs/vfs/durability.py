@@ -8,6 +8,7 @@ when it ends.
 from __future__ import annotations
 
 import logging
+import time
 from functools import partial
 
 import trio
@@ -161,6 +162,11 @@ class Durability:
         """Files with unfinished changes and their bytes that are not in the store yet."""
         waiting = list(self._names.unfinished())
         return len(waiting), sum(node.size for node in waiting)
+
+    def oldest(self) -> float | None:
+        """Seconds since that one of the pending files was changed last which has waited longest; None: none waits."""
+        changed = min((node.ctime_ns for node in self._names.unfinished()), default=None)
+        return None if changed is None else max(0.0, time.time() - changed / 1e9)
 
     def settled(self) -> bool:
         """True when everything that was changed here is in the store."""

@@ -81,7 +81,7 @@ class Files:
         try:
             async with lock:
                 if node.reader is None:
-                    node.reader = await self._open_reader(ManifestId(node.content))
+                    node.reader = await self._open_reader(node, ManifestId(node.content))
                     if node.reader.tensors is None:
                         self._nursery.start_soon(self._find_tensors, node.reader)
                 return node.reader
@@ -89,12 +89,17 @@ class Files:
             if not lock.locked():
                 self._opening.pop(node.ino, None)
 
-    async def _open_reader(self, manifest_id: ManifestId, manifest: Manifest | None = None) -> FileReader:
+    async def _open_reader(
+        self, node: FileNode, manifest_id: ManifestId, manifest: Manifest | None = None
+    ) -> FileReader:
         repo = self._source.repo
         found = manifest or repo.recall_manifest(manifest_id)
         if found is None:
             found = await trio.to_thread.run_sync(repo.read_manifest, manifest_id, limiter=self._source.threads)
-        file = await trio.to_thread.run_sync(self._source.open_file, manifest_id, found, limiter=self._source.local)
+        path = path_of(node)
+        file = await trio.to_thread.run_sync(
+            self._source.open_file, manifest_id, found, path, limiter=self._source.local
+        )
         return FileReader(self._source, found, file)
 
     def read_now(self, node: FileNode, readahead: Readahead, offset: int, length: int) -> memoryview | None:
@@ -369,7 +374,7 @@ class Files:
             reader = None
             if done.manifest is not None:
                 await trio.to_thread.run_sync(hand_over, limiter=self._io)
-                reader = await self._open_reader(ManifestId(done.content), done.manifest)
+                reader = await self._open_reader(node, ManifestId(done.content), done.manifest)
             old, node.reader = node.reader, reader
             self._retire(node)
         if old is not None:

@@ -24,7 +24,7 @@ import trio
 from modelfs import limits
 from modelfs.journal.log import JournalLog
 from modelfs.reader.source import ChunkSource
-from modelfs.repository.objects import CommitRecord, Kind
+from modelfs.repository.objects import OWN_NAME, CommitRecord, Kind
 from modelfs.store.base import Buffer
 from modelfs.vfs.commits import Committer
 from modelfs.vfs.durability import Durability
@@ -34,6 +34,7 @@ from modelfs.vfs.journaling import Journal
 from modelfs.vfs.ledger import NoLedger
 from modelfs.vfs.namespace import Namespace, check_name
 from modelfs.vfs.nodes import DirNode, FileNode, Node, path_at, path_of
+from modelfs.vfs.virtual import STATUS_INO, Virtual, is_virtual, settable
 from modelfs.writer.uploader import Uploader
 
 log = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ class Vfs:
         )
         self.uploader = uploader
         self.source = source
+        self.virtual = Virtual(self.names, source, lambda: f"{options.branch}@{self.committer.head.number}")
         self.open_files: HandleTable[FileHandle] = HandleTable()
         self.open_dirs: HandleTable[DirHandle] = HandleTable()
 
@@ -156,11 +158,26 @@ class Vfs:
             return parent
         if name == b"..":
             return parent.parent or parent
+        if name == OWN_NAME and parent is self.names.root:
+            return self.virtual.directory
         return await self.names.child(parent, name)
 
     async def _ask_store(self) -> None:
         if self.options.refresh == 0 and not self.options.history:
             await self.committer.refresh()
+
+    async def find(self, path: bytes) -> Node:
+        """The node at a path from the root, symbolic links not followed. For who asks beside the kernel: the node is
+        not held."""
+        node: Node = self.names.root
+        for name in path.split(b"/"):
+            if name in (b"", b"."):
+                continue
+            child = await self.names.child(node, name) if isinstance(node, DirNode) else None
+            if child is None:
+                fail(errno.ENOENT)
+            node = child
+        return node
 
     async def attributes(self, ino: int) -> Node:
         """The node of an inode number, with all that its attributes depend on."""
@@ -189,6 +206,8 @@ class Vfs:
         handle = self.open_dirs[fh]
         if handle.names is None or start == 0:
             handle.names = await self.names.listing(handle.node) if self._linked(handle.node) else []
+            if handle.node is self.names.root and OWN_NAME in handle.names:  # a store that another program wrote
+                handle.names.remove(OWN_NAME)
             handle.tree, handle.entries = await self.names.committed_entries(handle.node)
             handle.loaded = 0
             if any(entry.group for entry in handle.entries) and not self.names.links.complete():
@@ -228,7 +247,7 @@ class Vfs:
         return await self._make(parent_ino, name, Kind.DIRECTORY, mode, caller, b"")
 
     async def rmdir(self, parent_ino: int, name: bytes) -> None:
-        self._writable()
+        self._changeable(parent_ino, name)
         parent = self.dir(parent_ino)
         while True:
             node = await self._existing(parent, name)
@@ -265,7 +284,7 @@ class Vfs:
         return await self._make(parent_ino, name, kind, mode, caller, content)
 
     async def _make(self, parent_ino: int, name: bytes, kind: Kind, mode: int, caller: Caller, content: bytes) -> Node:
-        self._writable()
+        self._changeable(parent_ino, name)
         parent = self.dir(parent_ino)
         if await self.names.child(parent, check_name(name)) is not None:
             fail(errno.EEXIST)
@@ -309,7 +328,7 @@ class Vfs:
             fail(errno.ENAMETOOLONG)
 
     async def unlink(self, parent_ino: int, name: bytes) -> None:
-        self._writable()
+        self._changeable(parent_ino, name)
         parent = self.dir(parent_ino)
         if isinstance(await self._existing(parent, name), DirNode):
             fail(errno.EISDIR)
@@ -323,7 +342,8 @@ class Vfs:
 
     async def link(self, ino: int, parent_ino: int, name: bytes) -> Node:
         """link(2): one more name of a file of any kind but a directory."""
-        self._writable()
+        self._changeable(parent_ino, name)
+        self._writable(ino)
         node, parent = self.node(ino), self.dir(parent_ino)
         if isinstance(node, DirNode):
             fail(errno.EPERM)
@@ -343,7 +363,8 @@ class Vfs:
 
     async def rename(self, parent_ino: int, name: bytes, new_parent_ino: int, new_name: bytes, flags: int) -> None:
         """rename(2) with RENAME_NOREPLACE and RENAME_EXCHANGE."""
-        self._writable()
+        self._changeable(parent_ino, name)
+        self._changeable(new_parent_ino, new_name)
         if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE):
             fail(errno.EINVAL)
         parent, new_parent = self.dir(parent_ino), self.dir(new_parent_ino)
@@ -408,9 +429,17 @@ class Vfs:
         if isinstance(node, FileNode) and node.opens == 0:
             self.files.discard(node)
 
-    def _writable(self) -> None:
+    def _writable(self, ino: int) -> None:
         if self.options.read_only:
             fail(errno.EROFS)
+        if is_virtual(ino):
+            fail(errno.EPERM)
+
+    def _changeable(self, parent_ino: int, name: bytes) -> None:
+        """Fail when nobody may make, take away or replace that name."""
+        self._writable(parent_ino)
+        if name == OWN_NAME and parent_ino == self.names.root.ino:
+            fail(errno.EPERM)
 
     # -- attributes ---------------------------------------------------------------------------------------------
 
@@ -426,7 +455,7 @@ class Vfs:
         mtime_ns: int | None = None,
     ) -> Node:
         """Change what is given. A truncation of a file that nobody has open for writing is a version by itself."""
-        self._writable()
+        self._writable(ino)
         node = self._current(self.node(ino))
         if size is not None:
             if not isinstance(node, FileNode):
@@ -455,8 +484,11 @@ class Vfs:
         self.committer.poke()
         return node
 
-    def getxattr(self, ino: int, name: bytes) -> bytes:
-        value = self.node(ino).xattrs.get(name)
+    async def getxattr(self, ino: int, name: bytes) -> bytes:
+        node = self.node(ino)
+        value = node.xattrs.get(name)
+        if value is None:
+            value = await self.virtual.attribute(node, name)
         if value is None:
             fail(errno.ENODATA)
         return value
@@ -465,9 +497,11 @@ class Vfs:
         return sorted(self.node(ino).xattrs)
 
     def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
-        """Set a ``user.`` attribute; other namespaces are not stored."""
-        self._writable()
+        """Set a ``user.`` attribute; other namespaces are not stored, nor what the mount says by itself."""
+        self._writable(ino)
         node = self.node(ino)
+        if not settable(name):
+            fail(errno.EPERM)
         if not name.startswith(b"user."):
             fail(errno.EOPNOTSUPP)
         if node.kind not in (Kind.FILE, Kind.INLINE, Kind.DIRECTORY):
@@ -483,7 +517,7 @@ class Vfs:
         self._attribute_changed(node)
 
     def removexattr(self, ino: int, name: bytes) -> None:
-        self._writable()
+        self._writable(ino)
         node = self.node(ino)
         if node.xattrs.pop(name, None) is None:
             fail(errno.ENODATA)
@@ -520,7 +554,9 @@ class Vfs:
         self._current(node)
         writable = (flags & os.O_ACCMODE) != os.O_RDONLY
         if writable or flags & os.O_TRUNC:
-            self._writable()
+            self._writable(ino)
+        if ino == STATUS_INO:
+            return self.open_files.add(FileHandle(await self.virtual.opened(), writable=False))
         node.opens += 1
         node.writers += writable
         try:

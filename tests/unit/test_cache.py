@@ -12,6 +12,7 @@ import pytest
 from modelfs import limits
 from modelfs.cache import sparse
 from modelfs.cache.cache import Cache
+from modelfs.cache.pins import Wanted
 from modelfs.errors import UsageError
 from modelfs.ids import ManifestId, digest
 from modelfs.repository.objects import Extent, Manifest
@@ -89,7 +90,7 @@ def test_the_next_process_trusts_what_nobody_has_touched(directory: Path) -> Non
     borrower = Content(*content.pieces[1:3])
     file = lender.open_file(borrower.id, borrower.manifest)
     assert _read(file.probe(1), MIB) == content.pieces[2][:MIB]
-    assert lender.statistics().hits == 0, "what lends was sealed: no hash was needed"
+    assert lender.statistics().checked == 0, "what lends was sealed: no hash was needed"
     file.close()
     lender.close()
 
@@ -240,11 +241,11 @@ def test_pinned_files_stay_until_cleared_by_hand(directory: Path) -> None:
     cache = Cache(directory, STORE, 12 * MIB)
     kept = _content(0)
     _fill(cache, kept)
-    cache.pin(kept.id)
+    cache.pin([Wanted(b"kept", kept.id, kept.manifest)])
     for i in range(1, 5):
         _fill(cache, _content(i))
     assert cache.resident(kept.manifest) == kept.manifest.size
-    cache.unpin(kept.id)
+    assert cache.unpin([kept.id]) == 1
     for i in range(5, 9):
         _fill(cache, _content(i))
     assert cache.resident(kept.manifest) == 0

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelfs import limits
 from modelfs.cli import mount
 from modelfs.cli.config import show
 from modelfs.config import MountOptions
@@ -95,6 +96,7 @@ VALUES: dict[str, tuple[object, str, object]] = {  # in a file, as text, what it
     "verify_with": (["/a", "/b"], "/a,/b", ("/a", "/b")),
     "sign_with": ("/s", "/s", Path("/s")),
     "fuse_options": (["noatime", "max_read=4096"], "noatime,max_read=4096", ("noatime", "max_read=4096")),
+    "metrics": ("127.0.0.1:9101", "127.0.0.1:9101", "127.0.0.1:9101"),
     "log_file": ("/l", "/l", Path("/l")),
 }
 SWITCHES = [name for name, option in OPTIONS.items() if option.switch]
@@ -287,8 +289,9 @@ def test_the_example_is_right_and_has_every_option(tmp_path: Path) -> None:
     assert as_it_is.values.keys() == {"store", "mountpoint"}
     all_of_it = files.read(write(tmp_path, "\n".join(_shown(line) for line in text.split("\n"))))
     assert all_of_it.values.keys() == OPTIONS.keys()
-    for name in ("branch", "refresh", "drain_timeout", "store_timeout", "cache_size"):
+    for name in ("branch", "refresh", "drain_timeout", "store_timeout"):
         assert all_of_it.values[name] == OPTIONS[name].default
+    assert all_of_it.values["cache_size"] == limits.CACHE_SIZE_DEFAULT
 
 
 def _shown(line: str) -> str:
