@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +147,22 @@ def test_export_and_import(modelfs: Run, full: Path, tmp_path: Path) -> None:
     victim.write_bytes(data)
     damaged = modelfs("cache", "import", full, tmp_path / "seed", "--cache-dir", tmp_path / "third", code=1)
     assert "are not what the store says" in damaged.err
+
+
+def test_the_script_that_warms_a_list(modelfs: Run, full: Path, tmp_path: Path) -> None:
+    """Every line is tried; one that cannot be met is the exit code."""
+    script = Path(__file__).resolve().parents[2] / "tools" / "warm-cache"
+    wanted = tmp_path / "list"
+    wanted.write_text(f"# what the job needs\n\n{full}:v1  dir/a dir/sub\n{full} dir/none\n{full} dir/small dir/a\n")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [script, wanted], env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1
+    assert "has no dir/none" in done.stderr
+    assert done.stderr.count("\n") == 1
+    pinned = [row["paths"] for row in modelfs("cache", "ls", "--json").json if row["pinned"]]
+    assert sorted(pinned) == [["dir/a"], ["dir/sub/b"]]
 
 
 def test_what_is_damaged_in_the_store_is_said(modelfs: Run, full: Path) -> None:
