@@ -6,10 +6,8 @@ import itertools
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from modelfs.ids import TreeId
 from modelfs.reader.prefetch import Readahead
-from modelfs.repository.objects import EMPTY_TREE, Entry
-from modelfs.vfs.nodes import DirNode, FileNode
+from modelfs.vfs.nodes import FileNode
 
 T = TypeVar("T")
 
@@ -23,18 +21,6 @@ class FileHandle:
     writable: bool
     readahead: Readahead = field(default_factory=Readahead)
     published: bool = False
-
-
-@dataclass(eq=False, slots=True)
-class DirHandle:
-    """One open of a directory: the names are those of the moment it was opened (or rewound), ``entries`` of ``tree``
-    what was committed of them. Up to position ``loaded`` they were made nodes."""
-
-    node: DirNode
-    names: list[bytes] | None = None
-    tree: TreeId = EMPTY_TREE
-    entries: list[Entry] = field(default_factory=list)
-    loaded: int = 0
 
 
 class HandleTable(Generic[T]):

@@ -12,10 +12,8 @@ import logging
 import os
 import stat as stat_module
 import time
-from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
@@ -29,9 +27,10 @@ from modelfs.store.base import Buffer
 from modelfs.vfs.commits import Committer
 from modelfs.vfs.durability import Durability
 from modelfs.vfs.files import Files
-from modelfs.vfs.handles import DirHandle, FileHandle, HandleTable
+from modelfs.vfs.handles import FileHandle, HandleTable
 from modelfs.vfs.journaling import Journal
 from modelfs.vfs.ledger import NoLedger
+from modelfs.vfs.listing import Listing
 from modelfs.vfs.namespace import Namespace, check_name
 from modelfs.vfs.nodes import DirNode, FileNode, Node, path_at, path_of
 from modelfs.vfs.virtual import STATUS_INO, Virtual, is_virtual, settable
@@ -112,7 +111,7 @@ class Vfs:
         self.source = source
         self.virtual = Virtual(self.names, source, lambda: f"{options.branch}@{self.committer.head.number}")
         self.open_files: HandleTable[FileHandle] = HandleTable()
-        self.open_dirs: HandleTable[DirHandle] = HandleTable()
+        self.open_dirs: HandleTable[Listing] = HandleTable()
 
     async def run(self) -> None:
         """Commit and follow in the background until cancelled."""
@@ -199,37 +198,11 @@ class Vfs:
         node = self.dir(ino)
         await self._ask_store()
         node.opens += 1
-        return self.open_dirs.add(DirHandle(node))
+        return self.open_dirs.add(Listing(self.names, node, OWN_NAME))
 
     async def list_names(self, fh: int, start: int) -> Iterator[bytes]:
         """Names of an open directory from position ``start`` on."""
-        handle = self.open_dirs[fh]
-        if handle.names is None or start == 0:
-            handle.names = await self.names.listing(handle.node) if self._linked(handle.node) else []
-            if handle.node is self.names.root and OWN_NAME in handle.names:  # a store that another program wrote
-                handle.names.remove(OWN_NAME)
-            handle.tree, handle.entries = await self.names.committed_entries(handle.node)
-            handle.loaded = 0
-            if any(entry.group for entry in handle.entries) and not self.names.links.complete():
-                await self.names.links.load()
-        self._load_children(handle, start)
-        names = handle.names
-        return (names[i] for i in range(start, len(names)))
-
-    def _load_children(self, handle: DirHandle, start: int) -> None:
-        """Make nodes of the committed entries from position ``start`` on, many in one go: a lookup for each would cost
-        a thread hop for each."""
-        parent, entries = handle.node, handle.entries
-        if not handle.names or start + limits.LISTING_REPLY <= handle.loaded or parent.tree != handle.tree:
-            return
-        start = min(max(start, handle.loaded), len(handle.names) - 1)
-        handle.loaded = start + limits.LISTING_NODES
-        first = bisect_left(entries, handle.names[start], key=attrgetter("name"))
-        for entry in entries[first : first + limits.LISTING_NODES]:
-            if entry.name not in parent.dirty and entry.name not in parent.children:
-                self.names.adopt(parent, entry)
-        if len(entries) <= limits.LISTING_NODES:
-            parent.subdirs = {name for name, node in parent.children.items() if isinstance(node, DirNode)}
+        return await self.open_dirs[fh].names_from(start)
 
     async def list_child(self, fh: int, name: bytes) -> Node | None:
         """The node of a listed name, if it is still there."""
