@@ -14,6 +14,14 @@ import pytest
 from mounting import Machine
 from servers import S3Server, SftpServer, start_s3, start_sftp
 
+from modelfs.repository import access, keyfiles
+
+# What handles keys forbids core files for good, and every process that is started later inherits that. Whether they are
+# forbidden is what `test_private` asks, so it is not done to the process of the tests (modules handle keys already when
+# they are collected).
+for module in (access, keyfiles):
+    module.forbid_core_dumps = lambda: None  # type: ignore[attr-defined]
+
 
 @pytest.fixture(autouse=True, scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import uuid
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 
 import pytest
 from faultystore import FaultyStore
@@ -17,11 +17,12 @@ from modelfs.store.retry import RetryStore
 
 
 class Weather:
-    """``down``: everything fails; ``only``: this key fails; counts what arrives."""
+    """``down``: everything fails; ``only``: this key fails, after ``meanwhile``; counts what arrives."""
 
     def __init__(self) -> None:
         self.down = False
         self.only = ""
+        self.meanwhile: Callable[[], object] = lambda: None
         self.asked: Counter[str] = Counter()
         self.probed = threading.Event()
 
@@ -29,6 +30,8 @@ class Weather:
         self.asked[key] += 1
         if key == "format.json":
             self.probed.set()
+        if key == self.only:
+            self.meanwhile()
         if self.down or key == self.only:
             raise TransientError("no answer", key)
 
@@ -72,13 +75,9 @@ def test_once_it_is_known_nobody_waits(store: RetryStore, weather: Weather) -> N
 def test_one_bad_object_is_no_absence(store: RetryStore, weather: Weather) -> None:
     """While others are answered, the store is there."""
     store.put("good", b"x")
-    weather.only = "bad"
-    with ThreadPoolExecutor(1) as pool:
-        failing = pool.submit(store.get, "bad")
-        while not failing.done():
-            store.get("good")
-        with pytest.raises(TransientError):
-            failing.result()
+    weather.only, weather.meanwhile = "bad", lambda: store.get("good")
+    with pytest.raises(TransientError):
+        store.get("bad")
     assert not store.away()
 
 
@@ -101,11 +100,12 @@ def test_it_is_alone_that_failed_and_is_there(store: RetryStore, weather: Weathe
 
 
 def test_closing_ends_the_asking(store: RetryStore, weather: Weather) -> None:
+    others = set(threading.enumerate())
     weather.down = True
     with pytest.raises(TransientError):
         store.get("a")
     store.close()
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - others:
         if thread.name == "is the store back":
             thread.join(30)
             assert not thread.is_alive()

@@ -182,7 +182,7 @@ def test_what_a_trusted_file_holds_is_borrowed_all_at_once(directory: Path) -> N
     for i in (0, 2, 3, 4):  # nobody asked for these, and nothing is read to verify them
         assert _read(file.locate(i), len(pieces[i])) == pieces[i]
     assert file.probe(1) is None
-    assert cache.statistics().hits == 0
+    assert cache.statistics().checked == 0
     assert cache.evict_to(0) == 0, "what is borrowed from stays"
     file.close()
     cache.close()

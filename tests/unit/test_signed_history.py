@@ -292,7 +292,7 @@ def test_a_commit_is_stored_again_as_it_came(store: DictStore) -> None:
     at = plain.index(b"\xc4\x20" + head.id)
     longer = plain[: at - 1] + b"\xcd\x00\x04" + plain[at:]
     message = b"modelfs commit\n" + repo.format.id.encode() + b"\nmain\n" + longer
-    store.data[key(4)] = wrap(pack_signed(longer, ANNA.sign(message)))
+    store.data[key(4)] = wrap(pack_signed(longer, ANNA.sign(message)), checksum=True)
     reader = opened(store, trusted=(ANNA.public,))
     record = reader.resolve(None)
     assert record.id == PLAIN.digest(longer) != PLAIN.digest(plain)
