@@ -13,7 +13,8 @@ death of the daemon, `sync` that of the machine. A record speaks of paths, as th
     Link(old, new, group)   the file at ``old`` is to be found at ``new`` as well
     Mark(n)                 what is above, and is not repeated right below, goes into the commit that is being made
     Announce(n, commit)     that commit is about to be written: if the branch has it, everything above mark n is in it
-    Committed(commit, …)    everything above is in this commit, but for the records that it repeats
+    Committed(commit, …)    everything above is in this commit, but for the records that it repeats; also of others'
+                            commits, when there is nothing above
 """
 
 from __future__ import annotations
@@ -50,10 +51,12 @@ class Begin(msgspec.Struct, frozen=True, array_like=True, tag="begin"):
 
 
 class Put(msgspec.Struct, frozen=True, array_like=True, tag="put"):
-    """An entry that needs nothing from the staging directory."""
+    """An entry that needs nothing from the staging directory. ``attributes``: only they are a change, its content is
+    whatever the path has: what it was then may have been replaced by others before the replay."""
 
     path: bytes
     entry: Entry
+    attributes: bool = False
 
 
 class Staged(msgspec.Struct, frozen=True, array_like=True, tag="staged"):

@@ -43,6 +43,9 @@ class CommitObserver(Protocol):
     async def committed(self, record: CommitRecord, change: int) -> None:
         """``change``: number of the newest change that it carries."""
 
+    def followed(self, record: CommitRecord) -> None:
+        """The view stands on a commit of others now."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
@@ -211,6 +214,8 @@ class Committer:
         if head.number > self.head.number:
             with trio.CancelScope(shield=True):
                 await self._move_to(head)
+            if self.observer is not None:
+                self.observer.followed(head)
 
     def poke(self) -> None:
         """A namespace change wants to be in the store within a second."""

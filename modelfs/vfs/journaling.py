@@ -53,6 +53,7 @@ class Journal:
         self._waiting: list[tuple[int, Change]] = []  # (number of the change, its record), not yet in a commit
         self._acknowledged: dict[FileNode, Acknowledged] = {}  # contents that are only here
         self._marks = 0
+        self._carried = 0  # number of the newest change that is known to be in the store
         self._files: dict[str, Acknowledged] = {}  # local files that the log on the disk may need, and what of them
         self._io = trio.CapacityLimiter(1)
         log.append(Begin(head.branch, head.number))
@@ -68,7 +69,7 @@ class Journal:
             return
         entry = node.entry()
         if entry is not None:
-            self._add(Put(path_of(node), entry))
+            self._add(Put(path_of(node), entry, attributes=node.content_change <= self._carried))
             for record in _further_names(node):
                 self._add(record)
         if isinstance(node, FileNode):
@@ -199,6 +200,7 @@ class Journal:
 
     async def committed(self, record: CommitRecord, change: int) -> None:
         """Changes up to number ``change`` are in a commit: only what came later stays in the journal."""
+        self._carried = max(self._carried, change)
         self._waiting = [(number, kept) for number, kept in self._waiting if number > change]
         keep: list[Change | Opened] = [*(kept for _, kept in self._waiting), *self._again()]
         unneeded = self._unneeded()
@@ -218,6 +220,16 @@ class Journal:
             log.error("the journal did not take note of commit %d: %s", record.number, error)
             return
         await self._let_go(unneeded)
+
+    def followed(self, record: CommitRecord) -> None:
+        """Changes from here on are made to what this commit of others shows. (Those that wait were made to an older
+        one, and keep it.)"""
+        if self._waiting or self._acknowledged or self._log.size() > limits.JOURNAL_REWRITE:
+            return
+        try:
+            self._log.append(Committed(record.number, ()))
+        except OSError as error:
+            log.error("the journal did not take note of commit %d: %s", record.number, error)
 
     def _busy(self) -> list[FileNode]:
         nodes = self._names.nodes.values()

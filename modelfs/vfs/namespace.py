@@ -198,6 +198,7 @@ class Namespace:
         parent.note_kind(name, directory=kind is Kind.DIRECTORY)
         self.touch(parent)
         self.mark(parent, name)
+        node.content_change = self._change
         return node
 
     def link(self, node: Node, parent: DirNode, name: bytes, group: bytes) -> None:
@@ -417,6 +418,7 @@ class Namespace:
         fresh = self._make(next(self._numbers), node.parent, entry or node.entry_with(Kind.INLINE, b"", 0))
         assert isinstance(fresh, FileNode)
         fresh.exists_finished = entry is not None
+        fresh.content_change = node.content_change
         node.others = ()
         node.replaced = True
         self._detach(node)

@@ -47,6 +47,7 @@ class Node:
     parent: DirNode | None
     name: bytes
     content: bytes = b""  # as in Entry, for the kinds that carry something
+    content_change: int = 0  # number of the change that gave it its content here; 0: it came with the tree
     lookups: int = 0  # references that the kernel holds
     opens: int = 0
     replaced: bool = False  # another mount has put something else at its path

@@ -168,6 +168,9 @@ class _Note:
     async def committed(self, record: CommitRecord, change: int) -> None:
         """`recover` says so in the end."""
 
+    def followed(self, record: CommitRecord) -> None:
+        """A replay follows nobody."""
+
 
 def _base(repo: Repository, branch: str, number: int) -> CommitRecord:
     """The commit that a dead mount stood on. When the retention has dropped it since, the newest one stands in: the
@@ -196,6 +199,11 @@ async def _replay(names: Namespace, files: Files, change: Record) -> None:
             return
         parent, name = place
         node = await names.child(parent, name)
+        if isinstance(change, Put) and change.attributes:
+            if node is not None and _can_be(node, change.entry):
+                node.take_attributes(change.entry)
+                names.changed(node)
+            return
         if node is not None and not _can_be(node, change.entry):
             names.unlink(parent, name)
             node = None

@@ -283,6 +283,7 @@ class Vfs:
     def _finished(self, node: FileNode) -> None:
         """A file has a new finished version: it is in the journal and in the next commit from now on."""
         self.names.changed(node)
+        node.content_change = self.names.change
         try:
             self._record(node)
         except OSError as error:

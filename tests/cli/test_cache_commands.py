@@ -13,6 +13,7 @@ import pytest
 from running import Run, inside
 from safetensors.numpy import save_file
 
+from modelfs import limits
 from modelfs.fuse.mountpoint import mount_table
 
 MIB = 1 << 20
@@ -64,7 +65,12 @@ def test_warm_ls_stats(modelfs: Run, full: Path) -> None:
     assert "100 %" in text
     (stats,) = modelfs("cache", "stats", full, "--json").json
     assert stats["bytes"] >= 11 * MIB
-    assert (stats["files"], stats["limit"], stats["pinned_bytes"], stats["hit_ratio"]) == (3, 50 << 30, 0, None)
+    assert (stats["files"], stats["limit"], stats["pinned_bytes"], stats["hit_ratio"]) == (
+        3,
+        limits.CACHE_SIZE_DEFAULT,
+        0,
+        None,
+    )
     assert "HITS" in modelfs("cache", "stats").out
 
 

@@ -100,7 +100,7 @@ class Checker:
                 continue
             begun = bisect_right(self._times, op.begin)  # commits from here on were begun after the operation
             upto = bisect_right(self._times, op.end)
-            index = next((i for i, value in versions if value == op.value and (value != ABSENT or i >= begun)), None)
+            index = next((i for i, value in versions if value == op.value and i >= begun), None)
             prompt = not self._configs[op.machine].write_back
             if index is not None and (not prompt or index < upto):
                 self._landed[id(op)] = index

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 import pytest
-from mounting import Machine
+from mounting import Machine, eventually
 
 
 def test_killed_during_a_save_leaves_the_previous_version(machine: Machine, store: str) -> None:
@@ -95,3 +95,22 @@ def test_write_back_survives_a_kill(machine: Machine, store: str) -> None:
     other = machine.mount(store, "other", "cold")
     assert {str(p.relative_to(other)): p.read_bytes() for p in other.rglob("*") if p.is_file()} == contents
     assert not list((machine.directory.parent / "state").glob("modelfs/journal/*/main/*/stage/*"))
+
+
+def test_a_mode_that_was_set_before_a_kill_brings_back_no_old_content(machine: Machine, store: str) -> None:
+    """What the dead mount saw was newer than its own last commit, and is older than what others have made since."""
+    mnt = machine.mount(store, refresh=0.1)
+    (mnt / "other").write_bytes(b"a commit of this mount")
+    elsewhere = machine.mount(store, "elsewhere", "cold", refresh=0.1)
+    (elsewhere / "f").write_bytes(b"old")
+    eventually(lambda: (mnt / "f").exists(), "the other mount's file")
+    machine.freeze_uploads(store)
+    (mnt / "f").chmod(0o600)
+    machine.kill(mnt)
+    machine.thaw_uploads(store)
+    (elsewhere / "f").write_bytes(b"new")
+    (elsewhere / "f").chmod(0o640)
+    machine.umount(elsewhere)
+    machine.mount(store, refresh=0.1)
+    assert (mnt / "f").read_bytes() == b"new"
+    assert (mnt / "f").stat().st_mode & 0o777 == 0o600, "the mode was set last as far as the history goes"
