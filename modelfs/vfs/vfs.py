@@ -319,6 +319,8 @@ class Vfs:
         self._changeable(parent_ino, name)
         self._writable(ino)
         node, parent = self.node(ino), self.dir(parent_ino)
+        if node.replaced:
+            fail(errno.ESTALE)  # also while it is open: the path is that of another file by now
         if isinstance(node, DirNode):
             fail(errno.EPERM)
         await self.attributes(ino)
@@ -473,7 +475,7 @@ class Vfs:
     def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
         """Set a ``user.`` attribute; other namespaces are not stored, nor what the mount says by itself."""
         self._writable(ino)
-        node = self.node(ino)
+        node = self._current(self.node(ino))
         if not settable(name):
             fail(errno.EPERM)
         if not name.startswith(b"user."):
@@ -492,7 +494,7 @@ class Vfs:
 
     def removexattr(self, ino: int, name: bytes) -> None:
         self._writable(ino)
-        node = self.node(ino)
+        node = self._current(self.node(ino))
         if node.xattrs.pop(name, None) is None:
             fail(errno.ENODATA)
         self._attribute_changed(node)
