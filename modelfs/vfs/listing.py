@@ -34,11 +34,12 @@ class Listing:
         return (names[i] for i in range(start, len(names)))
 
     async def _read(self) -> None:
-        there = self.node is self._namespace.root or self.node.parent is not None
-        names = await self._namespace.listing(self.node) if there else []
+        if self.node is not self._namespace.root and self.node.parent is None:  # removed
+            self._names, self._tree, self._entries = [], EMPTY_TREE, []
+            return
+        names, self._tree, self._entries = await self._namespace.listing(self.node)
         if self.node is self._namespace.root and self._hidden in names:  # a store that another program wrote
             names.remove(self._hidden)
-        self._tree, self._entries = await self._namespace.committed_entries(self.node)
         self._names, self._loaded = names, 0
         links = self._namespace.links
         if any(entry.group for entry in self._entries) and not links.complete():

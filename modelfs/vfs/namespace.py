@@ -157,15 +157,15 @@ class Namespace:
         entries = await trio.to_thread.run_sync(lambda: list(self._repo.list(tree)), limiter=self._limiter(tree))
         return tree, entries
 
-    async def listing(self, parent: DirNode) -> list[bytes]:
-        """All names of a directory, sorted."""
+    async def listing(self, parent: DirNode) -> tuple[list[bytes], TreeId, list[Entry]]:
+        """All names of a directory, sorted, and the tree with its entries that they were taken from."""
         while True:
             tree, entries = await self.committed_entries(parent)
             if parent.tree == tree:
                 break
         names = {e.name for e in entries if e.name not in parent.dirty}
         names.update(name for name in parent.dirty if name in parent.children)
-        return sorted(names)
+        return sorted(names), tree, entries
 
     async def empty(self, parent: DirNode) -> bool:
         """True when the directory has no entries."""
