@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from itertools import accumulate
 from pathlib import Path
 
 import pytest
+from cached_content import MIB, STORE, Content
 
 from modelfs import limits
 from modelfs.cache import sparse
 from modelfs.cache.cache import Cache
 from modelfs.cache.pins import Wanted
 from modelfs.errors import UsageError
-from modelfs.ids import ManifestId, digest
-from modelfs.repository.objects import Extent, Manifest
-
-STORE = "ab" * 16
-MIB = 1 << 20
-
-
-class Content:
-    """A file of chunks with known bytes."""
-
-    def __init__(self, *pieces: bytes) -> None:
-        self.pieces = pieces
-        self.manifest = Manifest(sum(map(len, pieces)), tuple(Extent(digest(p), len(p)) for p in pieces))
-        self.id = ManifestId(digest(b"".join(digest(p) for p in pieces)))
-        self.starts = list(accumulate(map(len, pieces), initial=0))
 
 
 def _content(seed: int, chunks: int = 4, size: int = MIB) -> Content:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import threading
-from itertools import accumulate
 from pathlib import Path
 
 import pytest
+from cached_content import MIB, STORE, Content
 from hypothesis import given
 from hypothesis import strategies as st
 from mounting import eventually
@@ -28,22 +28,6 @@ from modelfs.repository.keys import chunk_key
 from modelfs.repository.objects import Extent, Manifest
 from modelfs.repository.repository import Repository
 from modelfs.store.open import open_store
-
-STORE = "ab" * 16
-MIB = 1 << 20
-
-
-class Content:
-    """A file of chunks with known bytes."""
-
-    def __init__(self, *pieces: bytes) -> None:
-        self.pieces = pieces
-        self.manifest = Manifest(sum(map(len, pieces)), tuple(Extent(digest(p), len(p)) for p in pieces))
-        self.id = ManifestId(digest(b"".join(digest(p) for p in pieces)))
-        self.starts = list(accumulate(map(len, pieces), initial=0))
-
-    def wanted(self, path: bytes = b"f") -> Wanted:
-        return Wanted(path, self.id, self.manifest)
 
 
 def content(chunks: int = 4, size: int = MIB) -> Content:
