@@ -6,6 +6,7 @@ READY := .venv/.ready
 FUZZ := .fuzz-venv
 INPUTS ?= 1000000
 SEED ?= 0
+WORKERS ?= 2
 TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
 
 .PHONY: help deps venv demo test lint man fuzz bench bench-size clean lock
@@ -39,9 +40,9 @@ lint: venv ## ruff, mypy --strict and the layers of the architecture
 man: venv ## man pages of all commands and of configuration files, in build/man
 	$(BIN)/python tools/manpages.py build/man
 
-test: venv lint ## lint, then all tests: units, stores, real mounts, faults, frameworks
+test: venv lint ## lint, then all tests, in WORKERS=2 processes: units, stores, real mounts, faults, frameworks
 	@tools/install-deps.sh tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 # atheris has wheels for some Pythons only, and stays out of .venv; what it imports comes from there.
 fuzz: venv ## INPUTS=1000000 inputs over all decoders, then some more guided by coverage where atheris installs

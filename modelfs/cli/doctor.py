@@ -41,7 +41,7 @@ def command(store: str | None, cache_dir: Path | None, read_only: bool, as_json:
         print_json([asdict(finding) for finding in found])
     else:
         rows = [[f.level, f.check, f.fact + (f": {f.advice}" if f.advice else "")] for f in found]
-        table(["", "CHECK", "FOUND"], rows, styles=_COLOURS)
+        table(["", "CHECK", "FOUND"], rows, styles=_COLOURS, fold=True)
         bad = [sum(f.level == level for f in found) for level in ("fail", "warn")]
         if any(bad):
             click.echo(f"{counted(bad[0], 'failure')}, {counted(bad[1], 'warning')}", err=True)

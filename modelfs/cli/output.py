@@ -50,12 +50,20 @@ def table(
     *,
     right: Sequence[str] = (),
     styles: Mapping[str, str] = MappingProxyType({}),
+    fold: bool = False,
 ) -> None:
     """Rows under headings; ``right`` names the columns that are numbers; ``styles``: how some words look on a terminal
-    (rich's names; colours stay away under NO_COLOR). No frames, so it can be cut and sorted."""
+    (rich's names; colours stay away under NO_COLOR); ``fold``: sentences in the last column go on in the next line of
+    a terminal. No frames, so it can be cut and sorted."""
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        made.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+    for at, column in enumerate(columns, 1):
+        wraps = fold and at == len(columns)
+        made.add_column(
+            column,
+            justify="right" if column in right else "left",
+            no_wrap=not wraps,
+            min_width=None if wraps or not fold else max(len(column), *(len(row[at - 1]) for row in rows)),
+        )
     for row in rows:
         made.add_row(*(Text(cell, styles.get(cell, "")) for cell in row))
     console = _console()

@@ -74,6 +74,14 @@ def fail(code: int) -> NoReturn:
     raise OSError(code, os.strerror(code))
 
 
+def _allowed(node: Node, flags: int, caller: Caller) -> bool:
+    """True for root, and for an owner who gave himself what the flags of an open ask for."""
+    wanted = {os.O_RDONLY: 0o400, os.O_WRONLY: 0o200}.get(flags & os.O_ACCMODE, 0o600)
+    if flags & os.O_TRUNC:
+        wanted |= 0o200
+    return caller.uid == 0 or (caller.uid == node.uid and node.mode & wanted == wanted)
+
+
 class Vfs:
     """One mounted branch or commit. Use `run` as a nursery task, then call the operations."""
 
@@ -509,11 +517,17 @@ class Vfs:
 
     async def create(self, parent_ino: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[FileNode, int]:
         """Create and open a file for reading and writing; without O_EXCL one that appeared meanwhile is opened."""
-        if not flags & os.O_EXCL:
-            found = await self.names.child(self.dir(parent_ino), check_name(name))
-            if isinstance(found, FileNode):
-                return found, await self.open(found.ino, flags)
-        node = await self._make(parent_ino, name, Kind.INLINE, mode, caller, b"")
+        try:
+            node = await self._make(parent_ino, name, Kind.INLINE, mode, caller, b"")
+        except FileExistsError:
+            if flags & os.O_EXCL:
+                raise
+            found = await self.names.child(self.dir(parent_ino), name)
+            # The kernel saw nobody's file, and so has not checked what may be done with it: for others than root and
+            # the owner it has to look the path up again.
+            if not isinstance(found, FileNode) or not _allowed(found, flags, caller):
+                fail(errno.ESTALE)
+            return found, await self.open(found.ino, flags)
         assert isinstance(node, FileNode)
         node.modified = True
         node.opens += 1

@@ -75,9 +75,9 @@ def test_an_ill_machine(tmp_path: Path) -> None:
 
 
 def on_a_terminal(**environment: str) -> bytes:
-    """What the doctor prints to a terminal."""
+    """What the doctor prints to a terminal of a store that is not there, whatever else ails the machine."""
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "modelfs", "doctor"]
+    command = [sys.executable, "-m", "modelfs", "doctor", "/nowhere/at/all"]
     clean = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "TERM")}
     with subprocess.Popen(
         command, stdout=theirs, stderr=theirs, env={**clean, "TERM": "xterm", **environment}

@@ -120,7 +120,8 @@ def test_a_reset_request_reaches_the_server_in_part(echo: tuple[str, list[bytes]
     with FaultProxy(echo[0], weather=Weather(reset_request=1)) as proxy, _connect(proxy) as line:
         line.sendall(b"12345678")
         with pytest.raises(ConnectionResetError):
-            line.recv(1)
+            while line.recv(8):  # the server may have answered the half before the reset
+                pass
         assert b"".join(echo[1]) in (b"", b"1234")  # a reset may overtake what was sent before it
         assert proxy.faults["reset_request"] == 1
 
