@@ -167,13 +167,13 @@ class Operations(pyfuse3.Operations):
 
     @_handler
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
-        return self._attributes(await self._vfs.attributes(inode))
+        return self._attributes(await self._vfs.attributes.get(inode))
 
     @_handler
     async def setattr(
         self, inode: InodeT, attr: EntryAttributes, fields: SetattrFields, fh: FileHandleT | None, ctx: RequestContext
     ) -> EntryAttributes:
-        node = await self._vfs.setattr(
+        node = await self._vfs.attributes.setattr(
             inode,
             mode=stat_module.S_IMODE(attr.st_mode) if fields.update_mode else None,
             uid=attr.st_uid if fields.update_uid else None,
@@ -317,16 +317,16 @@ class Operations(pyfuse3.Operations):
 
     @_handler
     async def setxattr(self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext) -> None:
-        self._vfs.setxattr(inode, name, value)
+        self._vfs.attributes.setxattr(inode, name, value)
 
     @_handler
     async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
-        return await self._vfs.getxattr(inode, name)
+        return await self._vfs.attributes.getxattr(inode, name)
 
     @_handler
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
-        return [XAttrNameT(name) for name in self._vfs.listxattr(inode)]
+        return [XAttrNameT(name) for name in self._vfs.attributes.listxattr(inode)]
 
     @_handler
     async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
-        self._vfs.removexattr(inode, name)
+        self._vfs.attributes.removexattr(inode, name)

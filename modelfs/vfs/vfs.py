@@ -11,11 +11,10 @@ import errno
 import logging
 import os
 import stat as stat_module
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn, TypeVar
+from typing import TypeVar
 
 import trio
 
@@ -24,16 +23,18 @@ from modelfs.journal.log import JournalLog
 from modelfs.reader.source import ChunkSource
 from modelfs.repository.objects import OWN_NAME, CommitRecord, Kind
 from modelfs.store.base import Buffer
+from modelfs.vfs.attributes import Attributes
 from modelfs.vfs.commits import Committer
 from modelfs.vfs.durability import Durability
 from modelfs.vfs.files import Files
 from modelfs.vfs.handles import FileHandle, HandleTable
+from modelfs.vfs.inodes import Inodes, fail
 from modelfs.vfs.journaling import Journal
 from modelfs.vfs.ledger import NoLedger
 from modelfs.vfs.listing import Listing
 from modelfs.vfs.namespace import Namespace, check_name
 from modelfs.vfs.nodes import DirNode, FileNode, Node, path_at, path_of
-from modelfs.vfs.virtual import STATUS_INO, Virtual, is_virtual, settable
+from modelfs.vfs.virtual import STATUS_INO, Virtual
 from modelfs.writer.uploader import Uploader
 
 log = logging.getLogger(__name__)
@@ -69,11 +70,6 @@ class VfsOptions:
     history: bool  # a fixed commit is mounted: nothing to follow
 
 
-def fail(code: int) -> NoReturn:
-    """Raise OSError with its usual text."""
-    raise OSError(code, os.strerror(code))
-
-
 def _allowed(node: Node, flags: int, caller: Caller) -> bool:
     """True for root, and for an owner who gave himself what the flags of an open ask for."""
     wanted = {os.O_RDONLY: 0o400, os.O_WRONLY: 0o200}.get(flags & os.O_ACCMODE, 0o600)
@@ -97,6 +93,7 @@ class Vfs:
     ) -> None:
         self.options = options
         self.names = Namespace(source.repo, head.commit.root, self._detached)
+        self.inodes = Inodes(self.names, read_only=options.read_only)
         self.committer = Committer(source.repo, options.branch, head, self.names)
         self.journal: Journal | None = None
         if log_file is not None:
@@ -118,6 +115,7 @@ class Vfs:
         self.uploader = uploader
         self.source = source
         self.virtual = Virtual(self.names, source, lambda: f"{options.branch}@{self.committer.head.number}")
+        self.attributes = Attributes(self.names, self.inodes, self.files, self.virtual, self.committer, self._record)
         self.open_files: HandleTable[FileHandle] = HandleTable()
         self.open_dirs: HandleTable[Listing] = HandleTable()
 
@@ -134,30 +132,9 @@ class Vfs:
 
     # -- finding ------------------------------------------------------------------------------------------------
 
-    def node(self, ino: int) -> Node:
-        """The node of an inode number that the kernel holds."""
-        node = self.names.nodes.get(ino)
-        if node is None:
-            fail(errno.ESTALE)
-        return node
-
-    def dir(self, ino: int) -> DirNode:
-        """The directory of an inode number."""
-        node = self.node(ino)
-        if not isinstance(node, DirNode):
-            fail(errno.ENOTDIR)
-        return self._current(node)
-
-    def _current(self, node: N) -> N:
-        """The node, unless the kernel remembers one that another mount has replaced: it looks the path up again then.
-        What would be done to it would be done to nothing that has a name."""
-        if node.replaced and node.opens == 0:
-            fail(errno.ESTALE)
-        return node
-
     async def lookup(self, parent_ino: int, name: bytes) -> Node | None:
         """The node of a name, or None; with ``refresh`` 0 the store is asked first."""
-        parent = self.dir(parent_ino)
+        parent = self.inodes.dir(parent_ino)
         if len(name) > limits.NAME_MAX:
             fail(errno.ENAMETOOLONG)
         await self._ask_store()
@@ -186,13 +163,6 @@ class Vfs:
             node = child
         return node
 
-    async def attributes(self, ino: int) -> Node:
-        """The node of an inode number, with all that its attributes depend on."""
-        node = self.node(ino)
-        if node.group and not self.names.links.complete():
-            await self.names.links.load()
-        return node
-
     def forget(self, ino: int, count: int) -> None:
         """The kernel dropped ``count`` references to an inode."""
         node = self.names.nodes.get(ino)
@@ -203,7 +173,7 @@ class Vfs:
     # -- directories --------------------------------------------------------------------------------------------
 
     async def opendir(self, ino: int) -> int:
-        node = self.dir(ino)
+        node = self.inodes.dir(ino)
         await self._ask_store()
         node.opens += 1
         return self.open_dirs.add(Listing(self.names, node, OWN_NAME))
@@ -228,8 +198,8 @@ class Vfs:
         return await self._make(parent_ino, name, Kind.DIRECTORY, mode, caller, b"")
 
     async def rmdir(self, parent_ino: int, name: bytes) -> None:
-        self._changeable(parent_ino, name)
-        parent = self.dir(parent_ino)
+        self.inodes.changeable(parent_ino, name)
+        parent = self.inodes.dir(parent_ino)
         while True:
             node = await self._existing(parent, name)
             if not isinstance(node, DirNode):
@@ -248,7 +218,7 @@ class Vfs:
         return await self._make(parent_ino, name, Kind.SYMLINK, 0o777, Caller(caller.uid, caller.gid, 0), target)
 
     def readlink(self, ino: int) -> bytes:
-        node = self.node(ino)
+        node = self.inodes.node(ino)
         if node.kind is not Kind.SYMLINK:
             fail(errno.EINVAL)
         return node.content
@@ -265,8 +235,8 @@ class Vfs:
         return await self._make(parent_ino, name, kind, mode, caller, content)
 
     async def _make(self, parent_ino: int, name: bytes, kind: Kind, mode: int, caller: Caller, content: bytes) -> Node:
-        self._changeable(parent_ino, name)
-        parent = self.dir(parent_ino)
+        self.inodes.changeable(parent_ino, name)
+        parent = self.inodes.dir(parent_ino)
         if await self.names.child(parent, check_name(name)) is not None:
             fail(errno.EEXIST)
         if not self._linked(parent):
@@ -310,8 +280,8 @@ class Vfs:
             fail(errno.ENAMETOOLONG)
 
     async def unlink(self, parent_ino: int, name: bytes) -> None:
-        self._changeable(parent_ino, name)
-        parent = self.dir(parent_ino)
+        self.inodes.changeable(parent_ino, name)
+        parent = self.inodes.dir(parent_ino)
         if isinstance(await self._existing(parent, name), DirNode):
             fail(errno.EISDIR)
         self._unlink(parent, name)
@@ -324,14 +294,14 @@ class Vfs:
 
     async def link(self, ino: int, parent_ino: int, name: bytes) -> Node:
         """link(2): one more name of a file of any kind but a directory."""
-        self._changeable(parent_ino, name)
-        self._writable(ino)
-        node, parent = self.node(ino), self.dir(parent_ino)
+        self.inodes.changeable(parent_ino, name)
+        self.inodes.writable(ino)
+        node, parent = self.inodes.node(ino), self.inodes.dir(parent_ino)
         if node.replaced:
             fail(errno.ESTALE)  # also while it is open: the path is that of another file by now
         if isinstance(node, DirNode):
             fail(errno.EPERM)
-        await self.attributes(ino)
+        await self.attributes.get(ino)
         if await self.names.child(parent, check_name(name)) is not None:
             fail(errno.EEXIST)
         if node.parent is None or not self._linked(parent):
@@ -347,11 +317,11 @@ class Vfs:
 
     async def rename(self, parent_ino: int, name: bytes, new_parent_ino: int, new_name: bytes, flags: int) -> None:
         """rename(2) with RENAME_NOREPLACE and RENAME_EXCHANGE."""
-        self._changeable(parent_ino, name)
-        self._changeable(new_parent_ino, new_name)
+        self.inodes.changeable(parent_ino, name)
+        self.inodes.changeable(new_parent_ino, new_name)
         if flags & ~(RENAME_NOREPLACE | RENAME_EXCHANGE):
             fail(errno.EINVAL)
-        parent, new_parent = self.dir(parent_ino), self.dir(new_parent_ino)
+        parent, new_parent = self.inodes.dir(parent_ino), self.inodes.dir(new_parent_ino)
         check_name(new_name)
         while True:
             node = await self._existing(parent, name)
@@ -413,106 +383,6 @@ class Vfs:
         if isinstance(node, FileNode) and node.opens == 0:
             self.files.discard(node)
 
-    def _writable(self, ino: int) -> None:
-        if self.options.read_only:
-            fail(errno.EROFS)
-        if is_virtual(ino):
-            fail(errno.EPERM)
-
-    def _changeable(self, parent_ino: int, name: bytes) -> None:
-        """Fail when nobody may make, take away or replace that name."""
-        self._writable(parent_ino)
-        if name == OWN_NAME and parent_ino == self.names.root.ino:
-            fail(errno.EPERM)
-
-    # -- attributes ---------------------------------------------------------------------------------------------
-
-    async def setattr(
-        self,
-        ino: int,
-        *,
-        mode: int | None = None,
-        uid: int | None = None,
-        gid: int | None = None,
-        size: int | None = None,
-        atime_ns: int | None = None,
-        mtime_ns: int | None = None,
-    ) -> Node:
-        """Change what is given. A truncation of a file that nobody has open for writing is a version by itself."""
-        self._writable(ino)
-        node = self._current(self.node(ino))
-        if size is not None:
-            if not isinstance(node, FileNode):
-                fail(errno.EISDIR if isinstance(node, DirNode) else errno.EINVAL)
-            if size > limits.FILE_SIZE_MAX:
-                fail(errno.EFBIG)
-            await self.files.truncate(node, size)
-        before = (node.mode, node.uid, node.gid, node.mtime_ns)
-        if mode is not None:
-            node.mode = mode & 0o7777
-        if uid is not None or gid is not None:
-            node.uid = node.uid if uid is None else uid
-            node.gid = node.gid if gid is None else gid
-            if isinstance(node, FileNode) and mode is None:
-                node.mode &= ~stat_module.S_ISUID
-                if node.mode & stat_module.S_IXGRP:
-                    node.mode &= ~stat_module.S_ISGID
-        if atime_ns is not None:
-            node.atime_ns = atime_ns
-        if mtime_ns is not None:
-            node.mtime_ns = mtime_ns
-        if before != (node.mode, node.uid, node.gid, node.mtime_ns):
-            self.names.changed(node)
-            self._record(node)
-        node.ctime_ns = time.time_ns()
-        self.committer.poke()
-        return node
-
-    async def getxattr(self, ino: int, name: bytes) -> bytes:
-        node = self.node(ino)
-        value = node.xattrs.get(name)
-        if value is None:
-            value = await self.virtual.attribute(node, name)
-        if value is None:
-            fail(errno.ENODATA)
-        return value
-
-    def listxattr(self, ino: int) -> list[bytes]:
-        return sorted(self.node(ino).xattrs)
-
-    def setxattr(self, ino: int, name: bytes, value: bytes) -> None:
-        """Set a ``user.`` attribute; other namespaces are not stored, nor what the mount says by itself."""
-        self._writable(ino)
-        node = self._current(self.node(ino))
-        if not settable(name):
-            fail(errno.EPERM)
-        if not name.startswith(b"user."):
-            fail(errno.EOPNOTSUPP)
-        if node.kind not in (Kind.FILE, Kind.INLINE, Kind.DIRECTORY):
-            fail(errno.EPERM)
-        if len(name) > limits.NAME_MAX:
-            fail(errno.ERANGE)
-        others = sum(len(k) + len(v) for k, v in node.xattrs.items() if k != name)
-        if len(value) > limits.XATTR_VALUE_MAX:
-            fail(errno.E2BIG)
-        if others + len(name) + len(value) > limits.XATTR_TOTAL_MAX:
-            fail(errno.ENOSPC)
-        node.xattrs[name] = value
-        self._attribute_changed(node)
-
-    def removexattr(self, ino: int, name: bytes) -> None:
-        self._writable(ino)
-        node = self._current(self.node(ino))
-        if node.xattrs.pop(name, None) is None:
-            fail(errno.ENODATA)
-        self._attribute_changed(node)
-
-    def _attribute_changed(self, node: Node) -> None:
-        node.ctime_ns = time.time_ns()
-        self.names.changed(node)
-        self._record(node)
-        self.committer.poke()
-
     # -- files --------------------------------------------------------------------------------------------------
 
     async def create(self, parent_ino: int, name: bytes, mode: int, flags: int, caller: Caller) -> tuple[FileNode, int]:
@@ -522,7 +392,7 @@ class Vfs:
         except FileExistsError:
             if flags & os.O_EXCL:
                 raise
-            found = await self.names.child(self.dir(parent_ino), name)
+            found = await self.names.child(self.inodes.dir(parent_ino), name)
             # The kernel saw nobody's file, and so has not checked what may be done with it: for others than root and
             # the owner it has to look the path up again.
             if not isinstance(found, FileNode) or not _allowed(found, flags, caller):
@@ -536,15 +406,15 @@ class Vfs:
 
     async def open(self, ino: int, flags: int) -> int:
         """Open a file; its bytes are those of this moment until this mount itself changes them."""
-        node = self.node(ino)
+        node = self.inodes.node(ino)
         if isinstance(node, DirNode):
             fail(errno.EISDIR)
         if not isinstance(node, FileNode):
             fail(errno.ENXIO)
-        self._current(node)
+        self.inodes.current(node)
         writable = (flags & os.O_ACCMODE) != os.O_RDONLY
         if writable or flags & os.O_TRUNC:
-            self._writable(ino)
+            self.inodes.writable(ino)
         if ino == STATUS_INO:
             return self.open_files.add(FileHandle(await self.virtual.opened(), writable=False))
         node.opens += 1

@@ -197,7 +197,7 @@ class Workload:
 
     async def chmod(self) -> bool:
         if self.files():
-            await self.vfs.setattr(await self.ino(self.rng.choice(self.files())), mode=0o600)
+            await self.vfs.attributes.setattr(await self.ino(self.rng.choice(self.files())), mode=0o600)
         return False
 
     async def fsyncdir(self) -> bool:
@@ -214,7 +214,7 @@ class Workload:
         assert old is not None
         fh = await self.vfs.open(await self.ino(path), os.O_RDWR)
         size = self.rng.randrange(len(old) + 2)
-        await self.vfs.setattr(await self.ino(path), size=size)
+        await self.vfs.attributes.setattr(await self.ino(path), size=size)
         await self.vfs.fsync(fh)
         self.model[path] = old[:size].ljust(size, b"\0")
         await self.vfs.release(fh)
