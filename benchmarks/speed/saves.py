@@ -12,8 +12,14 @@ from obstore.store import S3Store
 
 from benchmarks.speed import data
 from benchmarks.speed.measure import Table
-from benchmarks.speed.sides import Download, Modelfs, Place, Side
+from benchmarks.speed.sides import Download, Ext4, Modelfs, Place, Side
 from benchmarks.speed.world import World, make_store, opened
+
+
+class Synced(Ext4):
+    """The local disk, and an fsync before the close: what --write-back promises."""
+
+    name = "ext4 and fsync"
 
 
 class Upload(Side):
@@ -43,7 +49,7 @@ def _chunks(objects: S3Store) -> dict[str, int]:
 
 def saves(world: World, table: Table, rounds: int) -> None:
     """Every round saves other weights, so that nothing is deduplicated."""
-    ext4 = world.ext4(work="saves")
+    ext4, synced = world.ext4(work="saves"), Synced(world.work("saves-synced"))
     through = Modelfs(world.work("saves-through"), world.url("saves"), compression="fast")
     back = Modelfs(world.work("saves-back"), world.url("saves"), write_back=True, compression="fast")
     upload = Upload(world.work("saves"), world.place)
@@ -58,15 +64,18 @@ def saves(world: World, table: Table, rounds: int) -> None:
         else:
             with (side.root / "model.pt").open("wb") as file:
                 torch.save(weights, file)
+                if isinstance(side, Synced):
+                    file.flush()
+                    os.fsync(file.fileno())
 
-    with opened([ext4, through, back, upload]):
+    with opened([ext4, synced, through, back, upload]):
         through.fresh()
         back.fresh()
         for number in range(rounds):
-            for mode, mounted in (("write-back", back), ("write-through", through)):
+            for mode, beside, mounted in (("write-back", [ext4, synced], back), ("write-through", [ext4], through)):
                 for tensor in weights.values():
                     tensor.mul_(1.0 + 2.0 ** -(number % 5 + 2))
-                table.turn(f"torch.save, {mode}", world.size, [ext4, mounted], save)
+                table.turn(f"torch.save, {mode}", world.size, [*beside, mounted], save)
                 mounted.settle()
                 now = _chunks(stored)
                 upload.sizes = [size for path, size in now.items() if path not in known]
