@@ -9,7 +9,7 @@ SEED ?= 0
 WORKERS ?= 2
 TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
 
-.PHONY: help deps venv demo test lint man fuzz bench bench-size clean lock
+.PHONY: help deps venv demo newcomer docs test lint man fuzz bench bench-size clean lock
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -30,6 +30,9 @@ $(READY): requirements.lock pyproject.toml
 
 demo: venv ## from nothing to a mounted store with a PyTorch checkpoint saved and loaded
 	@$(BIN)/python tools/demo.py
+
+newcomer: ## README's quick start, step by step and timed, from a fresh clone in a home of its own
+	@python3 tools/newcomer.py
 
 lint: venv ## ruff, mypy --strict and the layers of the architecture
 	$(BIN)/ruff check .

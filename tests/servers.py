@@ -7,17 +7,14 @@ import getpass
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tools"))
 import ceph_rgw
+import pytest
 
 
 @dataclass(frozen=True)
@@ -27,9 +24,9 @@ class S3Server:
     endpoint: str
     environment: dict[str, str]
 
-    def make_bucket(self) -> str:
-        """Name of a new bucket."""
-        name = f"test-{uuid.uuid4().hex}"
+    def make_bucket(self, name: str | None = None) -> str:
+        """Make a bucket, and return its name; None: one of its own."""
+        name = name or f"test-{uuid.uuid4().hex}"
         ceph_rgw.make_bucket(self.endpoint, name)
         return name
 

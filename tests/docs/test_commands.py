@@ -1,0 +1,218 @@
+"""Every command in the documentation: those that can run here do, all others must at least be commands that there are.
+
+What runs and what does not is said in the pages themselves (`docshell`). A page is one shell in a home of its own, in
+which ``modelfs`` is this one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from docshell import RUNS, SHELL, Block, blocks, calls
+from servers import S3Server
+
+from modelfs.cli.app import app
+from modelfs.fuse.claim import lift
+from modelfs.fuse.mountpoint import mount_table
+from modelfs.settings import files
+from modelfs.settings.options import BY_KEY
+
+ROOT = Path(__file__).parents[2]
+PAGES = [
+    page
+    for pattern in ("README.md", "docs/**/*.md", "systemd/*.md", "tools/*.md", "deploy/**/*.md")
+    for page in sorted(ROOT.glob(pattern))
+]
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+RUNNING = {page: [block for block in BLOCKS if block.page == page and block.runs] for page in PAGES}
+
+
+def _marked(page: Path) -> object:
+    """A page as a parameter; one that needs TensorFlow can be left out as all tests of it."""
+    tensorflow = any("tensorflow" in block.text for block in RUNNING[page])
+    return pytest.param(page, id=_name(page), marks=[pytest.mark.tensorflow] if tensorflow else [])
+
+
+def _name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def _place(block: Block) -> str:
+    return f"{_name(block.page)}:{block.line}"
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """The environment of a person who has just installed modelfs; what is mounted in it is taken down."""
+    programs, home = tmp_path / "bin", tmp_path / "home"
+    programs.mkdir()
+    home.mkdir()
+    for name, words in (("modelfs", "-m modelfs "), ("python", "")):
+        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {words}"$@"\n')
+        (programs / name).chmod(0o755)
+    environment = {
+        "HOME": str(home),
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "TMPDIR": str(tmp_path),
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    try:
+        yield environment
+    finally:
+        for entry in mount_table():
+            if entry.path.startswith(f"{home}/"):
+                left = ["modelfs", "umount", "--timeout", "5", entry.path]
+                if subprocess.run(left, env=environment, check=False).returncode:
+                    subprocess.run(["fusermount3", "-u", "-z", "--", entry.path], check=False)
+                    lift(Path(entry.path))
+
+
+@pytest.mark.parametrize("page", [_marked(page) for page in PAGES if RUNNING[page]])
+def test_the_blocks_of_a_page_run_in_order(
+    page: Path, sandbox: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    if buckets := {name for block in RUNNING[page] for name in re.findall(r"s3://([\w-]+)", block.text)}:
+        server: S3Server = request.getfixturevalue("s3_server")
+        for name in buckets:
+            server.make_bucket(name)
+        sandbox |= server.environment
+    script = "".join(f"\n: line {block.line}\n{block.shell}" for block in RUNNING[page])
+    (tmp_path / "page.sh").write_text(script)
+    done = subprocess.run(
+        ["bash", "-eux", "-o", "pipefail", str(tmp_path / "page.sh")],
+        env=sandbox,
+        cwd=sandbox["HOME"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, f"{_name(page)}:\n{done.stdout[-6000:]}"
+    left = [entry.path for entry in mount_table() if entry.path.startswith(f"{sandbox['HOME']}/")]
+    assert not left, f"{_name(page)} leaves {left} mounted"
+
+
+def test_what_is_not_run_says_why() -> None:
+    """Commands in a language that does not run would be neither run nor looked at."""
+    strays = [
+        _place(block) for block in BLOCKS if block.language not in RUNS and re.search(r"^\$? ?modelfs ", block.text)
+    ]
+    assert not strays
+    assert all(len(block.why_not) > 10 for block in BLOCKS if block.why_not is not None)
+
+
+def parse(words: list[str], command: click.Command = app, parent: click.Context | None = None) -> None:
+    """Parse a call as click would, without carrying it out. click.UsageError when there is no such command or flag."""
+    context = click.Context(command, info_name=command.name, parent=parent)
+    if not isinstance(command, click.Group) or words == ["--version"]:
+        command.make_parser(context).parse_args(list(words))
+        return
+    if not words:
+        raise click.UsageError(f"{command.name} of what?")
+    if words[0] in ("--help", "-h"):
+        return
+    sub = command.get_command(context, words[0])
+    if sub is None:
+        raise click.UsageError(f"no such command: {words[0]}")
+    parse(words[1:], sub, context)
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language in SHELL], ids=_place)
+def test_every_command_in_a_block_exists(block: Block) -> None:
+    if shutil.which("bash"):
+        subprocess.run(["bash", "-n"], input=block.shell, text=True, check=True)
+    for words in calls(block.shell, "modelfs"):
+        parse(words)
+    for words in calls(block.shell, "make"):
+        assert re.search(rf"^{words[0]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), words
+    for program in re.findall(r"(?<![\w/.-])tools/[\w.-]+", block.shell):
+        assert (ROOT / program).is_file(), program
+
+
+def spans() -> Iterator[tuple[Path, str]]:
+    """Code within sentences that begins with ``modelfs``. Of ``a|b`` both; what is in brackets may be there."""
+    for page in PAGES:
+        if page.name == "store-format.md":
+            continue  # what stands so there are bytes
+        text = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+        for span in re.findall(r"`(modelfs [^`]+)`", text):
+            plain = re.sub(r"[\[\]…]", "", " ".join(span.replace("\\|", "|").split()))
+            choice = re.search(r"([\w-]+(?:\|[\w-]+)+)", plain)
+            for word in choice[1].split("|") if choice else [""]:
+                yield page, plain.replace(choice[1], word) if choice else plain
+
+
+def test_every_command_in_a_sentence_exists() -> None:
+    wrong = []
+    for page, span in spans():
+        words = span.split()[1:]
+        command: click.Command = app
+        while words and isinstance(command, click.Group):
+            found = command.get_command(click.Context(command), words[0])
+            if found is None:
+                if not words[0].startswith("-"):
+                    wrong.append(f"{_name(page)}: {span}")
+                break
+            command = found
+            del words[0]
+        known = {flag for option in command.params for flag in (*option.opts, *option.secondary_opts)}
+        known |= {"--help", "--version"}
+        wrong += [f"{_name(page)}: {span}: {word}" for word in words if word.startswith("-") and word not in known]
+    assert not wrong
+
+
+def test_extras_that_are_named_exist() -> None:
+    import tomllib
+
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for page in PAGES:
+        for named in re.findall(r"(?:modelfs|'\.)\[([a-z,0-9]+)\]", page.read_text()):
+            assert set(named.split(",")) <= set(extras), f"{_name(page)}: {named}"
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "toml"], ids=_place)
+def test_configuration_in_the_pages_is_valid(block: Block, tmp_path: Path) -> None:
+    path = tmp_path / "named.toml"
+    path.write_text(block.text)
+    assert set(files.read(path).values) <= {option.name for option in BY_KEY.values()} | set(BY_KEY)
+
+
+def below(command: click.Command) -> Iterator[click.Command]:
+    """A command and all that it has."""
+    yield command
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from below(found)
+
+
+def test_flags_that_sentences_name_exist() -> None:
+    """Flags alone in backquotes, such as `--cache-dir`, belong to some command."""
+    known = {"--help", "--version"}
+    for command in below(app):
+        known.update(flag for option in command.params for flag in (*option.opts, *option.secondary_opts))
+    known |= {"--keep"}  # a family
+    known |= {"--verify", "--device", "--cap-add"}  # of stress-ng and fio, of docker
+    for page in PAGES:
+        named = set(re.findall(r"`(--[a-z][a-z-]+)[ `=]", page.read_text()))
+        assert named <= known, f"{_name(page)}: {sorted(named - known)}"
+
+
+def test_examples_in_the_help_exist() -> None:
+    for command in below(app):
+        for example in re.findall(r"^\b\n(.*?)(?:\n\n|\Z)", inspect.cleandoc(command.help or ""), re.M | re.S):
+            for words in calls(example, "modelfs"):
+                parse(words)
