@@ -35,13 +35,19 @@ def head(title: str, section: int, name: str, what: str) -> str:
     return f'.TH "{title}" "{section}" "" "{version}" "modelfs"\n.SH NAME\n{quoted(name)} \\- {quoted(what)}\n'
 
 
-def described(help: str) -> Iterator[str]:
-    """Paragraphs of a help text; those behind `\\b` as examples, line by line."""
+def paragraphs(help: str) -> Iterator[tuple[bool, str]]:
+    """(is it an example, text) of the paragraphs of a help text; examples, behind `\\b`, line by line."""
     for paragraph in re.split(r"\n\s*\n", cleandoc(help)):
         if paragraph.startswith("\b"):
-            yield f".PP\n.EX\n{quoted(paragraph.removeprefix(chr(8)).strip(chr(10)))}\n.EE\n"
+            yield True, paragraph.removeprefix("\b").strip("\n")
         else:
-            yield f".PP\n{quoted(' '.join(paragraph.split()))}\n"
+            yield False, " ".join(paragraph.split())
+
+
+def described(help: str) -> Iterator[str]:
+    """Paragraphs of a help text."""
+    for example, text in paragraphs(help):
+        yield f".PP\n.EX\n{quoted(text)}\n.EE\n" if example else f".PP\n{quoted(text)}\n"
 
 
 def page(command: click.Command, path: str, what: str, context: click.Context) -> str:
@@ -54,9 +60,7 @@ def page(command: click.Command, path: str, what: str, context: click.Context) -
         ".SH DESCRIPTION\n",
     ]
     parts += described(command.help or what)
-    options = [found for found in command.get_params(context) if isinstance(found, click.Option)]
-    records = [record for found in options if (record := found.get_help_record(context))]
-    if records:
+    if records := flags(command, context):
         parts.append(".SH OPTIONS\n")
         parts += [f".TP\n.B {quoted(words)}\n{quoted(' '.join(help.split()))}\n" for words, help in records]
     if isinstance(command, click.Group):
@@ -66,6 +70,12 @@ def page(command: click.Command, path: str, what: str, context: click.Context) -
     parts.append(".SH EXIT STATUS\n0: done. 1: something failed on the way. 2: the request cannot be met.\n")
     parts.append(f".SH SEE ALSO\n{', '.join(quoted(other) for other in ALSO if other != f'{name}(1)')}\n")
     return "".join(parts)
+
+
+def flags(command: click.Command, context: click.Context) -> list[tuple[str, str]]:
+    """(how an option is written, what it does) of a command."""
+    options = [found for found in command.get_params(context) if isinstance(found, click.Option)]
+    return [record for found in options if (record := found.get_help_record(context))]
 
 
 def summary(group: click.Group, name: str, context: click.Context) -> str:

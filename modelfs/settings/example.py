@@ -39,8 +39,13 @@ def example() -> str:
     for option in OPTIONS.values():
         words = textwrap.fill(_words(option), 110, initial_indent="# ", subsequent_indent="# ")
         mark = "" if option.argument else "#"
-        parts.append(f"{words}\n{mark}{option.key} = {_toml(_sample(option))}\n")
+        parts.append(f"{words}\n{mark}{line(option)}\n")
     return "\n".join(parts)
+
+
+def line(option: Option) -> str:
+    """A line that sets an option to something that it may be."""
+    return f"{option.key} = {_toml(_sample(option))}"
 
 
 def _words(option: Option) -> str:
