@@ -1,7 +1,7 @@
 """What the documentation's site has beside the files of docs/: hooks of mkdocs, see mkdocs.yml.
 
-Pages of the repository that lie elsewhere appear with their links put right, and the reference is made from the commands
-and the table of options (`reference`), so that nothing has to be written twice.
+Pages of the repository that lie elsewhere appear with their links put right, and the reference is made from the
+commands and the table of options (`reference`), so that nothing has to be written twice.
 """
 
 from __future__ import annotations
@@ -36,16 +36,17 @@ _LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill in the navigation: the commands, and only pages that there are."""
     assert config.nav is not None
-    config.nav = _present(config.nav)
+    config.nav = present(config.nav)
     return config
 
 
-def _present(nav: list[Any]) -> list[Any]:
+def present(nav: list[Any]) -> list[Any]:
+    """A navigation without the pages that are not there, and with one for each command."""
     kept = []
     for entry in nav:
         [(title, where)] = entry.items()
         if isinstance(where, list):
-            kept.append({title: _present(where)})
+            kept.append({title: present(where)})
         elif where == reference.INDEX:
             kept.append({title: [*reference.NAVIGATION]})
         elif where in _SOURCES or where.startswith("reference/") or (ROOT / "docs" / where).is_file():

@@ -71,7 +71,9 @@ def _options() -> str:
             facts.append("- on the command line: `-o OPTION,…`")
         elif not option.argument:
             no = f", `--no-{option.key}`" if option.switch else ""
-            facts.append(f"- on the command line: `{option.flag}{_value(option)}`{no}, or `-o {option.key}{_word(option)}`")
+            facts.append(
+                f"- on the command line: `{option.flag}{_value(option)}`{no}, or `-o {option.key}{_word(option)}`"
+            )
         if option.variable:
             facts.append(f"- in the environment: `{option.variable}`")
         if option.default_shown:

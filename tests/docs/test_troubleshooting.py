@@ -30,7 +30,7 @@ def texts() -> set[str]:
 
 
 def messages() -> list[str]:
-    """The messages of the page: the first code in each row of its tables, in two backquotes where it has some itself."""
+    """The messages of the page: the first code in each row of its tables, in two backquotes where it has some."""
     rows = re.findall(r"^\| (?:`` (.+?) ``|`([^`]+)`)", PAGE.read_text(), re.MULTILINE)
     return [outer or inner for outer, inner in rows]
 
