@@ -1,4 +1,4 @@
-"""The reference of the documentation, as Markdown: commands from their own help, options of a mount from their table."""
+"""The reference of the documentation, as Markdown: commands from their own help, options from the table of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 import click
-from manpages import flags, paragraphs, summary
+from manpages import flags, paragraphs
 
 from modelfs.cli.app import COMMANDS, app
 from modelfs.settings.example import line
@@ -37,8 +37,8 @@ def escaped(text: str) -> str:
 def _index() -> str:
     rows = "\n".join(f"| [modelfs {name}]({name}.md) | {escaped(what)} |" for name, what in COMMANDS.items())
     return (
-        "# Commands\n\nEach has `--help` with examples, those that print facts `--json`. Exit codes: 0 done, 1 failed on the "
-        f"way, 2 the request cannot be met.\n\n| command | |\n| --- | --- |\n{rows}\n"
+        "# Commands\n\nEach has `--help` with examples, those that print facts `--json`. Exit codes: 0 done, 1 failed on "
+        f"the way, 2 the request cannot be met.\n\n| command | |\n| --- | --- |\n{rows}\n"
     )
 
 
