@@ -37,8 +37,8 @@ def escaped(text: str) -> str:
 def _index() -> str:
     rows = "\n".join(f"| [modelfs {name}]({name}.md) | {escaped(what)} |" for name, what in COMMANDS.items())
     return (
-        "# Commands\n\nEach has `--help` with examples, those that print facts `--json`. Exit codes: 0 done, 1 failed on "
-        f"the way, 2 the request cannot be met.\n\n| command | |\n| --- | --- |\n{rows}\n"
+        "# Commands\n\nEach has `--help` with examples, those that print facts `--json`. Exit codes: 0 done, 1 failed "
+        f"on the way, 2 the request cannot be met.\n\n| command | |\n| --- | --- |\n{rows}\n"
     )
 
 

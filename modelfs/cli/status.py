@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from modelfs.fuse import daemon
 @click.argument("mountpoint", type=click.Path(path_type=Path), required=False)
 @json_option
 def command(mountpoint: Path | None, as_json: bool) -> None:
-    """Show your mounts on this machine, or one of them closely.
+    """Show your mounts on this machine, or one of them closely: exit code 1 then when it does not answer.
 
     \b
     modelfs status
@@ -27,7 +28,7 @@ def command(mountpoint: Path | None, as_json: bool) -> None:
             print_json(found)
         else:
             _details(found)
-        return
+        sys.exit(found["state"] != "mounted")
     all_mounts = daemon.mounts()
     if as_json:
         print_json(all_mounts)

@@ -50,6 +50,13 @@ def test_status_tells_freshness_and_traffic(modelfs: Run, mounted: Path) -> None
     assert "written" in text
 
 
+def test_status_of_a_dead_mount_fails_as_a_probe_wants_it(modelfs: Run, machine: Machine, mounted: Path) -> None:
+    machine.kill(mounted)
+    assert "dead" in modelfs("status", mounted, code=1).out
+    assert modelfs("status", mounted, "--json", code=1).json["state"] == "dead"
+    assert "dead" in modelfs("status").out
+
+
 def test_top_once(modelfs: Run, mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = modelfs("top", "--once").out
     assert str(mounted) in text

@@ -7,21 +7,19 @@ which ``modelfs`` is this one.
 from __future__ import annotations
 
 import inspect
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
+from commandlines import parse, sandboxed
 from docshell import RUNS, SHELL, Block, blocks, calls
 from servers import S3Server
 
 from modelfs.cli.app import app
-from modelfs.fuse.claim import lift
 from modelfs.fuse.mountpoint import mount_table
 from modelfs.settings import files
 from modelfs.settings.options import BY_KEY
@@ -52,29 +50,8 @@ def _place(block: Block) -> str:
 
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """The environment of a person who has just installed modelfs; what is mounted in it is taken down."""
-    programs, home = tmp_path / "bin", tmp_path / "home"
-    programs.mkdir()
-    home.mkdir()
-    for name, words in (("modelfs", "-m modelfs "), ("python", "")):
-        (programs / name).write_text(f'#!/bin/sh\nexec {sys.executable} {words}"$@"\n')
-        (programs / name).chmod(0o755)
-    environment = {
-        "HOME": str(home),
-        "PATH": f"{programs}:{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
-        "TMPDIR": str(tmp_path),
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-    }
-    try:
+    with sandboxed(tmp_path) as environment:
         yield environment
-    finally:
-        for entry in mount_table():
-            if entry.path.startswith(f"{home}/"):
-                left = ["modelfs", "umount", "--timeout", "5", entry.path]
-                if subprocess.run(left, env=environment, check=False).returncode:
-                    subprocess.run(["fusermount3", "-u", "-z", "--", entry.path], check=False)
-                    lift(Path(entry.path))
 
 
 @pytest.mark.parametrize("page", [_marked(page) for page in PAGES if RUNNING[page]])
@@ -110,22 +87,6 @@ def test_what_is_not_run_says_why() -> None:
     ]
     assert not strays
     assert all(len(block.why_not) > 10 for block in BLOCKS if block.why_not is not None)
-
-
-def parse(words: list[str], command: click.Command = app, parent: click.Context | None = None) -> None:
-    """Parse a call as click would, without carrying it out. click.UsageError when there is no such command or flag."""
-    context = click.Context(command, info_name=command.name, parent=parent)
-    if not isinstance(command, click.Group) or words == ["--version"]:
-        command.make_parser(context).parse_args(list(words))
-        return
-    if not words:
-        raise click.UsageError(f"{command.name} of what?")
-    if words[0] in ("--help", "-h"):
-        return
-    sub = command.get_command(context, words[0])
-    if sub is None:
-        raise click.UsageError(f"no such command: {words[0]}")
-    parse(words[1:], sub, context)
 
 
 @pytest.mark.parametrize("block", [block for block in BLOCKS if block.language in SHELL], ids=_place)
@@ -205,7 +166,7 @@ def test_flags_that_sentences_name_exist() -> None:
     for command in below(app):
         known.update(flag for option in command.params for flag in (*option.opts, *option.secondary_opts))
     known |= {"--keep"}  # a family
-    known |= {"--verify", "--device", "--cap-add"}  # of stress-ng and fio, of docker
+    known |= {"--verify", "--stop-timeout"}  # of stress-ng, of docker
     for page in PAGES:
         named = set(re.findall(r"`(--[a-z][a-z-]+)[ `=]", page.read_text()))
         assert named <= known, f"{_name(page)}: {sorted(named - known)}"
