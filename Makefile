@@ -41,7 +41,7 @@ lint: venv ## ruff, mypy --strict and the layers of the architecture
 	$(BIN)/lint-imports --no-cache
 
 docs: venv ## the documentation as a site, in build/site
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 man: venv ## man pages of all commands and of configuration files, in build/man
 	$(BIN)/python tools/manpages.py build/man

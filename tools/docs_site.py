@@ -29,6 +29,7 @@ ELSEWHERE = {  # in the repository -> on the site
     "tools/README.md": "tools.md",
     "CHANGELOG.md": "changelog.md",
 }
+BESIDE = "deploy"  # whose files its page refers to
 _SOURCES = {there: here for here, there in ELSEWHERE.items()}
 _LINK = re.compile(r"(\]\()([^)#:\s]+)((?:#[^)\s]*)?\))")
 
@@ -58,6 +59,10 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add what lies elsewhere and what is made."""
     for here, there in ELSEWHERE.items():
         files.append(File.generated(config, there, content=(ROOT / here).read_text()))
+    for path in (ROOT / BESIDE).rglob("*"):
+        if path.is_file() and path.suffix != ".md":
+            name = str(path.relative_to(ROOT))
+            files.append(File(name, str(ROOT), config.site_dir, config.use_directory_urls))
     for there, text in reference.pages():
         files.append(File.generated(config, there, content=text))
     return files

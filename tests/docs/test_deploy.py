@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -184,14 +185,17 @@ def test_mounts_reach_pods_and_are_replaced_under_them(machine: Machine, store: 
 
 
 @pytest.fixture
-def slurm(tmp_path: Path, machine: Machine, store: str) -> Iterator[dict[str, str]]:
-    """What Slurm gives its scripts, and a machine whose team-a is a fresh store."""
-    with sandboxed(tmp_path) as environment:
+def slurm(store: str) -> Iterator[dict[str, str]]:
+    """What Slurm gives its scripts, where every user may go, and a team-a that is a fresh store."""
+    with (
+        tempfile.TemporaryDirectory(prefix="modelfs-slurm-", dir="/var/tmp", ignore_cleanup_errors=True) as made,
+        sandboxed(Path(made)) as environment,
+    ):
+        Path(made).chmod(0o755)
         configured = Path(environment["HOME"], ".config/modelfs")
         configured.mkdir(parents=True)
         (configured / "team-a.toml").write_text(f'store = "{store}"\nmountpoint = "/srv/models"\n')
         base = Path(environment["HOME"], "run")
-        tmp_path.chmod(0o755)
         given = {"SLURM_JOB_ID": "17", "SLURM_JOB_UID": "12345", "SLURM_JOB_GID": "12345"}
         yield {**environment, **given, "MODELFS_JOB_BASE": str(base)}
 
@@ -201,10 +205,7 @@ def run(*command: object, **more: Any) -> subprocess.CompletedProcess[str]:
 
 
 @needs_root
-def test_prolog_and_epilog(slurm: dict[str, str], store: str, tmp_path: Path) -> None:
-    for directory in (Path(slurm["HOME"]), *tmp_path.parents[:3]):
-        if directory.owner() == "root" and directory != Path("/"):
-            directory.chmod(directory.stat().st_mode | 0o011)  # another user has to come through
+def test_prolog_and_epilog(slurm: dict[str, str], store: str) -> None:
     done = run(DEPLOY / "slurm" / "prolog.sh", env=slurm)
     assert done.returncode == 0, done.stderr
     mountpoint = Path(slurm["MODELFS_JOB_BASE"]) / "17"
@@ -234,7 +235,7 @@ def test_a_job_whose_time_is_over_saves_first(slurm: dict[str, str], store: str,
         job.send_signal(signal.SIGTERM)
         assert job.wait(60) == 5
     assert "late\n" in run(sys.executable, "-m", "modelfs", "ls", store).stdout
-    assert not any(entry.path.startswith(f"{tmp_path}/") for entry in mount_table())
+    assert not any(entry.path.startswith(f"{slurm['TMPDIR']}/") for entry in mount_table())
 
 
 @pytest.mark.parametrize("script", sorted((DEPLOY / "slurm").iterdir()), ids=lambda path: path.name)
