@@ -54,6 +54,7 @@ def sandbox(tmp_path: Path) -> Iterator[dict[str, str]]:
         yield environment
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", [_marked(page) for page in PAGES if RUNNING[page]])
 def test_the_blocks_of_a_page_run_in_order(
     page: Path, sandbox: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest
@@ -72,7 +73,7 @@ def test_the_blocks_of_a_page_run_in_order(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=100,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, f"{_name(page)}:\n{done.stdout[-6000:]}"
