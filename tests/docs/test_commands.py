@@ -7,10 +7,12 @@ which ``modelfs`` is this one.
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import click
@@ -48,37 +50,66 @@ def _place(block: Block) -> str:
     return f"{_name(block.page)}:{block.line}"
 
 
-@pytest.fixture
-def sandbox(tmp_path: Path) -> Iterator[dict[str, str]]:
-    with sandboxed(tmp_path) as environment:
-        yield environment
+def buckets(page: Path) -> set[str]:
+    """The S3 buckets that a page's blocks want to find."""
+    return {name for block in RUNNING[page] for name in re.findall(r"s3://([\w-]+)", block.text)}
+
+
+def run_page(page: Path, directory: Path, more: Mapping[str, str]) -> str:
+    """Run a page in a home of its own; what went wrong, or ""."""
+    script = directory / "page.sh"
+    script.write_text("".join(f"\n: line {block.line}\n{block.shell}" for block in RUNNING[page]))
+    with sandboxed(directory) as environment:
+        done = subprocess.run(
+            ["bash", "-eux", "-o", "pipefail", str(script)],
+            env={**environment, **more},
+            cwd=environment["HOME"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=280,
+            check=False,
+        )
+        left = [entry.path for entry in mount_table() if entry.path.startswith(f"{directory}/")]
+    if done.returncode:
+        return f"{_name(page)}:\n{done.stdout[-6000:]}"
+    return f"{_name(page)} leaves {left} mounted" if left else ""
+
+
+Begin = Callable[[Path, Mapping[str, str]], "Future[str]"]
+
+
+@pytest.fixture(scope="module")
+def begin(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Begin]:
+    """Begins a page. Those that are going to be asked for begin at once, since they do not know of each other."""
+    begun: dict[Path, Future[str]] = {}
+
+    def one(page: Path, more: Mapping[str, str]) -> Future[str]:
+        if page not in begun:
+            begun[page] = pool.submit(run_page, page, tmp_path_factory.mktemp("page"), more)
+        return begun[page]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for item in request.session.items:
+            if getattr(item, "originalname", "") == test_the_blocks_of_a_page_run_in_order.__name__:
+                page = item.callspec.params["page"]
+                if not buckets(page):
+                    one(page, {})
+        yield one
+        pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("page", [_marked(page) for page in PAGES if RUNNING[page]])
-def test_the_blocks_of_a_page_run_in_order(
-    page: Path, sandbox: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    if buckets := {name for block in RUNNING[page] for name in re.findall(r"s3://([\w-]+)", block.text)}:
+def test_the_blocks_of_a_page_run_in_order(page: Path, begin: Begin, request: pytest.FixtureRequest) -> None:
+    more = {}
+    if wanted := buckets(page):
         server: S3Server = request.getfixturevalue("s3_server")
-        for name in buckets:
+        for name in wanted:
             server.make_bucket(name)
-        sandbox |= server.environment
-    script = "".join(f"\n: line {block.line}\n{block.shell}" for block in RUNNING[page])
-    (tmp_path / "page.sh").write_text(script)
-    done = subprocess.run(
-        ["bash", "-eux", "-o", "pipefail", str(tmp_path / "page.sh")],
-        env=sandbox,
-        cwd=sandbox["HOME"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=280,
-        check=False,
-    )
-    assert done.returncode == 0, f"{_name(page)}:\n{done.stdout[-6000:]}"
-    left = [entry.path for entry in mount_table() if entry.path.startswith(f"{sandbox['HOME']}/")]
-    assert not left, f"{_name(page)} leaves {left} mounted"
+        more = server.environment
+    wrong = begin(page, more).result()
+    assert not wrong, wrong
 
 
 def test_what_is_not_run_says_why() -> None:
