@@ -1,4 +1,4 @@
-"""Sizes and durations as people write them, on the command line, in the environment and in configuration files.
+"""Sizes, durations and addresses as people write them: on the command line, in the environment, in configuration files.
 
 Pure. What is none raises UsageError with one line that says what one looks like.
 """
@@ -45,3 +45,11 @@ def parse_duration(text: str) -> float:
     if found is None:
         raise UsageError(f"not a duration: {text[:40]!r} (a number and s, m, h, d or w, as in 24h)")
     return float(found[1]) * _SECONDS[found[2]]
+
+
+def parse_address(option: str, address: str) -> tuple[str, int]:
+    """ "127.0.0.1:9101" or ":0" (this machine, any port) -> host and port. UsageError that names ``option``."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or ":" in host:
+        raise UsageError(f"{option} {address}: not HOST:PORT, such as 127.0.0.1:9101")
+    return host or "127.0.0.1", int(port)

@@ -38,6 +38,7 @@ tests)
     need "command -v radosgw" radosgw
     need "command -v ceph" ceph-common
     need "command -v systemd-analyze" systemd
+    need "command -v chromium" chromium
     install || echo "tests that need$missing will be skipped"
     ;;
 bench)

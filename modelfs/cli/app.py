@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "umount": "unmount, after what is pending has reached the store",
     "status": "show what is mounted",
     "top": "watch mounts at work",
+    "ui": "show mounts and stores as a page for a browser",
     "service": "mounts as services of this machine",
     "doctor": "look whether this machine and a store are fit for mounts",
     "completion": "make a shell complete commands, options and names",

@@ -10,12 +10,11 @@ from modelfs.cli.access import access_options
 from modelfs.cli.location import existing, repository, tree_path
 from modelfs.cli.output import counted, json_option, print_json, printable, progress_bar, size
 from modelfs.formats.layout import Span
-from modelfs.ids import ManifestId, TreeId
+from modelfs.ids import ManifestId
 from modelfs.reader.compare import TensorChange, compare_tensors
-from modelfs.repository.objects import EMPTY_TREE, Entry, Kind, Manifest
+from modelfs.repository.changes import Change, changes, changes_below
+from modelfs.repository.objects import Entry, Kind, Manifest
 from modelfs.repository.repository import Repository
-
-_Change = tuple[bytes, Entry | None, Entry | None]
 
 
 @click.command("diff")
@@ -38,8 +37,8 @@ def command(store: str, before: str, after: str, path: str, names: bool, as_json
     """
     with repository(store) as repo:
         first, second = repo.resolve(before).commit.root, repo.resolve(after).commit.root
-        changes = list(_at(repo, first, second, path))
-        rows = [(change, None if names else _tensors(repo, change)) for change in changes]
+        found = list(_at(repo, first, second, path))
+        rows = [(change, None if names else _tensors(repo, change)) for change in found]
     if as_json:
         print_json([_described(change, tensors) for change, tensors in rows])
         return
@@ -47,40 +46,24 @@ def command(store: str, before: str, after: str, path: str, names: bool, as_json
         name, old, new = change
         sizes = "" if _sign(change) == "T" else _sizes(old, new)
         click.echo(f"{_sign(change)} {printable(name)}{sizes}")
-        for found in tensors or ():
-            click.echo(f"    {_line(found)}")
+        for tensor in tensors or ():
+            click.echo(f"    {_line(tensor)}")
     click.echo(f"{counted(len(rows), 'path')} changed", err=True)
 
 
-def _at(repo: Repository, first: Entry, second: Entry, path: str) -> Iterator[_Change]:
+def _at(repo: Repository, first: Entry, second: Entry, path: str) -> Iterator[Change]:
     name = tree_path(path)
     if not name:
-        yield from _walk(repo, b"", first, second)
+        yield from changes_below(repo, b"", first, second)
         return
     old, new = repo.find(first, name), repo.find(second, name)
     if old is None and new is None:
         existing(repo, second, path)  # says so
     if old != new:
-        yield from _changed(repo, name, old, new)
+        yield from changes(repo, name, old, new)
 
 
-def _walk(repo: Repository, above: bytes, old: Entry | None, new: Entry | None) -> Iterator[_Change]:
-    before = TreeId(old.content) if old is not None else EMPTY_TREE
-    after = TreeId(new.content) if new is not None else EMPTY_TREE
-    for name, a, b in repo.diff(before, after):
-        yield from _changed(repo, above + b"/" + name if above else name, a, b)
-
-
-def _changed(repo: Repository, path: bytes, old: Entry | None, new: Entry | None) -> Iterator[_Change]:
-    a = old if old is not None and old.kind is Kind.DIRECTORY else None
-    b = new if new is not None and new.kind is Kind.DIRECTORY else None
-    if a is None or b is None or a.mode != b.mode or (a.uid, a.gid, a.xattrs) != (b.uid, b.gid, b.xattrs):
-        yield path, old, new
-    if a is not None or b is not None:
-        yield from _walk(repo, path, a, b)
-
-
-def _sign(change: _Change) -> str:
+def _sign(change: Change) -> str:
     _, old, new = change
     if old is None:
         return "A"
@@ -91,7 +74,7 @@ def _sign(change: _Change) -> str:
     return "T" if old.content == new.content else "M"
 
 
-def _tensors(repo: Repository, change: _Change) -> list[TensorChange] | None:
+def _tensors(repo: Repository, change: Change) -> list[TensorChange] | None:
     name, old, new = change
     if old is None or new is None or old.kind is not Kind.FILE or new.kind is not Kind.FILE:
         return None
@@ -129,7 +112,7 @@ def _what(span: Span) -> str:
     return f"{span.dtype or '?'} {shape} ({size(span.length)})"
 
 
-def _described(change: _Change, tensors: list[TensorChange] | None) -> dict[str, object]:
+def _described(change: Change, tensors: list[TensorChange] | None) -> dict[str, object]:
     name, old, new = change
     facts: dict[str, object] = {
         "change": _sign(change),

@@ -9,16 +9,19 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.filesize import decimal
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
+
+from modelfs.shown import counted as counted
+from modelfs.shown import moment as moment
+from modelfs.shown import printable as printable
+from modelfs.shown import size as size
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the facts as JSON.")
 
@@ -26,22 +29,6 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the fa
 def print_json(facts: Any) -> None:
     """One JSON document on standard output."""
     click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
-
-
-def size(count: int) -> str:
-    """Bytes for people, in powers of 1000: "4.2 MB"."""
-    return decimal(count)
-
-
-def moment(seconds: float) -> str:
-    """A point in time for people, in their time zone."""
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def printable(name: bytes) -> str:
-    """A name from a store for a terminal: control characters and bad UTF-8 shown as escapes."""
-    text = name.decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def table(
@@ -71,11 +58,6 @@ def table(
         console.print(made)
     for line in captured.get().splitlines():
         click.echo(line.rstrip())
-
-
-def counted(count: int, noun: str) -> str:
-    """ "1 file", "2 files"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> None:

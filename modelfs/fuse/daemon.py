@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
@@ -359,13 +359,21 @@ def child(ready: Ready, opener: Opener = open_store) -> int:
 
 def mounts() -> list[Facts]:
     """The mounts of this user on this machine, dead ones included (``state`` says which)."""
-    found = []
-    for record in sorted(config.mounts_directory().glob("*.json")):
+    return [_facts(record) for record in _records()]
+
+
+def mountpoints() -> list[Path]:
+    """Where they are; asks none of them."""
+    return [Path(str(record["mountpoint"])) for record in _records()]
+
+
+def _records() -> Iterator[Facts]:
+    for path in sorted(config.mounts_directory().glob("*.json")):
         try:
-            found.append(_facts(json.loads(record.read_text())))
+            record: Facts = json.loads(path.read_text())
         except (OSError, ValueError):
             continue  # it went away, or is just being written
-    return found
+        yield record
 
 
 def _facts(record: Facts) -> Facts:

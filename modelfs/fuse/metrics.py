@@ -20,6 +20,7 @@ import trio
 import modelfs
 from modelfs import limits
 from modelfs.errors import ExtraMissingError, ModelfsError, UsageError
+from modelfs.quantities import parse_address
 from modelfs.store.meter import BOUNDS
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class MetricsServer:
         ProcessCollector(registry=registry)
         registry.register(self)
         self._app: WSGIApplication = make_wsgi_app(registry, disable_compression=True)
-        host, port = parse_address(address)
+        host, port = parse_address("--metrics", address)
         try:
             self._server = WSGIServer((host, port), _Handler)
         except OSError as error:
@@ -178,14 +179,6 @@ def families(facts: Facts) -> Iterator[Metric]:
         times.add_metric([operation], buckets, sum_value=asked["seconds"])
     yield requests
     yield times
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """ "127.0.0.1:9101" or ":0" (this machine, any port) -> host and port. UsageError."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65535 or ":" in host:
-        raise UsageError(f"--metrics {address}: not HOST:PORT, such as 127.0.0.1:9101")
-    return host or "127.0.0.1", int(port)
 
 
 class _Handler(WSGIRequestHandler):

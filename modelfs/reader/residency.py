@@ -65,7 +65,11 @@ def inline(size: int) -> Residency:
 
 def residency(repo: Repository, cache: Cache, manifest: Manifest) -> Residency:
     """Blocking. CacheError; NotFoundError and CorruptError of the tensor table."""
-    found = cache.ranges(manifest)
+    return resident_in(repo, cache.ranges(manifest), manifest)
+
+
+def resident_in(repo: Repository, found: list[tuple[int, int]], manifest: Manifest) -> Residency:
+    """As `residency`, of a file of which the sorted ranges ``found`` are here."""
     here = Ranges(found)
     layout = repo.read_layout(manifest)
     tensors: tuple[ResidentTensor, ...] = ()

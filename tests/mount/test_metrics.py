@@ -18,7 +18,7 @@ from mounting import Machine, eventually
 from prometheus_client.parser import text_string_to_metric_families
 
 from modelfs.errors import UsageError
-from modelfs.fuse.metrics import parse_address
+from modelfs.quantities import parse_address
 
 MIB = 1 << 20
 MONITORING = Path(__file__).resolve().parents[2] / "docs" / "monitoring"
@@ -101,12 +101,12 @@ def test_a_port_in_use_is_said_before_anything_is_mounted(machine: Machine, stor
 @pytest.mark.parametrize("text", ["", "9101", "host", "host:", "host:x", "host:99999", "1:2:3", "h:-1", "h:٣"])
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(UsageError, match="not HOST:PORT"):
-        parse_address(text)
+        parse_address("--metrics", text)
 
 
 def test_addresses() -> None:
-    assert parse_address("127.0.0.1:9101") == ("127.0.0.1", 9101)
-    assert parse_address(":0") == ("127.0.0.1", 0)
+    assert parse_address("--metrics", "127.0.0.1:9101") == ("127.0.0.1", 9101)
+    assert parse_address("--metrics", ":0") == ("127.0.0.1", 0)
 
 
 # -- what is built on them -----------------------------------------------------------------------------------------
