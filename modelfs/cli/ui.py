@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ from modelfs.cli.access import access, access_options
 from modelfs.cli.options import located
 from modelfs.cli.output import json_option, note, print_json
 from modelfs.errors import ExtraMissingError
+from modelfs.fuse import daemon
 from modelfs.fuse.mountpoint import mounted_at
 from modelfs.memory import keep_heap
 from modelfs.store.open import redact_url
@@ -46,6 +48,7 @@ def command(what: str | None, listen: str, no_token: bool, as_json: bool) -> Non
     except ImportError as error:
         raise ExtraMissingError(f"the page needs {error.name}: pip install 'modelfs[ui]'") from error
     keep_heap()
+    daemon.setup_logging(sys.stderr, debug=False)
     server = Server(listen, token=not no_token)
     if what is None:
         shown = Shown(access())

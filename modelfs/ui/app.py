@@ -150,11 +150,14 @@ class Site:
             return record, before, *changed_paths(repo, before, record), ends[0] if ends else ""
 
         record, before, changes, exact, ends = await store.ask(look)
-        savings = None
+        savings, why = None, ""
         with trio.move_on_after(limits.UI_SAVINGS_TIME):
-            savings = await store.brought(record, before)
+            try:
+                savings = await store.brought(record, before)
+            except (ModelfsError, trio.TooSlowError) as error:
+                why = str(error) or "the store is slow"
         return self._html(
-            "commit.html", store=store, record=record, before=before, savings=savings, ends=ends,
+            "commit.html", store=store, record=record, before=before, savings=savings, why=why, ends=ends,
             changes=changes[: limits.UI_CHANGES_SHOWN], count=len(changes), exact=exact, is_file=_is_file,
         )  # fmt: skip
 
@@ -201,7 +204,7 @@ class Site:
             directory=str(store.cache), why=why,
         )  # fmt: skip
 
-    # -- what they share ------------------------------------------------------------------------------------------------
+    # -- what they share ----------------------------------------------------------------------------------------------
 
     async def _look_at_cache(self, directory: Path, first: int) -> tuple[CacheStatistics, list[CachedFile], int]:
         now, key = time.monotonic(), (directory, first)

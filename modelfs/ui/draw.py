@@ -19,7 +19,7 @@ from modelfs.ui.throughput import Rate
 STRIP: Final = 1000
 WIDTH: Final = 420
 HEIGHT: Final = 140
-LEFT: Final = 74  # room for labels
+LEFT: Final = 84  # room for labels
 TOP: Final = 8
 BOTTOM: Final = 22
 _STEPS: Final = (60, 300, 600, 1200, 1800)

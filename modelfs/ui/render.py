@@ -17,7 +17,7 @@ from modelfs.ui.draw import HEIGHT, LEFT, STRIP, TOP, WIDTH, name_of
 ASSETS: Final = {"style.css": "text/css", "live.js": "text/javascript", "icon.svg": "image/svg+xml"}
 
 
-def link(path: str, **query: str | bytes | int | None) -> str:
+def link(path: str, /, **query: str | bytes | int | None) -> str:
     """An address on this page; bytes are names from a store, and None is left out."""
     given = {name: value for name, value in query.items() if value is not None}
     return f"{path}?{urlencode(given)}" if given else path
@@ -58,6 +58,7 @@ def _environment() -> Environment:
         "size": lambda count: size(int(count)),
         "moment": moment,
         "shown": shown,
+        "below": lambda path, name: path + b"/" + name if path else name,
         "percent": percent,
         "duration": duration,
         "tensor_name": name_of,

@@ -26,7 +26,8 @@ from modelfs.ui.guard import TOKEN, Guard
 from modelfs.ui.stores import Stores
 from modelfs.ui.watch import Watch
 
-log = logging.getLogger(__name__)
+_http_log = logging.getLogger("modelfs.ui.http")
+_http_log.setLevel(logging.WARNING)  # it would say where it listens
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,7 @@ class Server:
         config = Config()
         config.bind = [f"fd://{self._socket.detach()}"]
         config.accesslog = None
-        config.errorlog = logging.getLogger("modelfs.ui.http")
+        config.errorlog = _http_log
         config.include_server_header = False
         config.graceful_timeout = limits.UI_END
         config.h11_max_incomplete_size = 32 * limits.KiB

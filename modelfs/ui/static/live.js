@@ -16,6 +16,16 @@
   box.checked = sessionStorage.getItem("live") !== "off";
   box.addEventListener("change", () => sessionStorage.setItem("live", box.checked ? "on" : "off"));
 
+  // What was open stays open, and the focus stays where it was.
+  const replace = (part, other) => {
+    const open = Array.from(part.querySelectorAll("details"), (one) => one.open);
+    const places = () => Array.from(part.querySelectorAll("a, summary, [tabindex]"));
+    const focus = places().indexOf(document.activeElement);
+    part.replaceChildren(...other.childNodes);
+    part.querySelectorAll("details").forEach((one, i) => (one.open = Boolean(open[i])));
+    if (focus >= 0) places()[focus]?.focus({ preventScroll: true });
+  };
+
   const refresh = async () => {
     if (box.checked && !document.hidden) {
       try {
@@ -23,10 +33,9 @@
         const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
         for (const part of parts()) {
           const other = fresh.getElementById(part.id);
-          const busy = part.contains(document.activeElement) || part.querySelector("details[open]");
-          if (other && !busy) part.replaceChildren(...other.childNodes);
+          if (other) replace(part, other);
         }
-        state.textContent = "";
+        state.textContent = answer.ok ? "" : `no answer (${answer.status}); load the page again`;
       } catch {
         state.textContent = "modelfs ui does not answer";
       }
