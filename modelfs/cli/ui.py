@@ -14,7 +14,6 @@ from modelfs.cli.options import located
 from modelfs.cli.output import json_option, note, print_json
 from modelfs.errors import ExtraMissingError
 from modelfs.fuse import daemon
-from modelfs.fuse.mountpoint import mounted_at
 from modelfs.memory import keep_heap
 from modelfs.store.open import redact_url
 
@@ -75,4 +74,4 @@ def _mountpoint(what: str) -> Path | None:
     if what.startswith("@") or "://" in what:
         return None
     path = Path(os.path.normpath(Path(what).expanduser().absolute()))
-    return path if config.mount_record(path).exists() or mounted_at(path) is not None else None
+    return path if config.mount_record(path).exists() else None

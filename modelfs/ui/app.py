@@ -32,6 +32,7 @@ from modelfs.errors import (
     UntrustedError,
     UsageError,
 )
+from modelfs.ids import ManifestId
 from modelfs.repository.changes import Change
 from modelfs.repository.objects import CommitRecord, Entry, Kind
 from modelfs.repository.repository import MAIN, Repository
@@ -83,6 +84,7 @@ class Site:
             Route("/store/{store}/commit", self._page(self.commit)),
             Route("/store/{store}/files", self._page(self.files)),
             Route("/store/{store}/cache", self._page(self.cache)),
+            Route("/store/{store}/cached", self._page(self.cached)),
             *(Route(f"/{name}", partial(_asset, name)) for name in render.ASSETS),
         ]
         return Starlette(routes=routes, exception_handlers={HTTPException: self._no_page})
@@ -164,7 +166,8 @@ class Site:
     async def files(self, request: Request) -> Response:
         """A directory or a file of a commit."""
         store, query = self._store(request), _query(request)
-        path = b"/".join(part for part in _bytes(query.get("path", "")).split(b"/") if part not in (b"", b".", b".."))
+        given = bytes.fromhex(_hex(query, "name")) or _bytes(query.get("path", ""))
+        path = b"/".join(part for part in given.split(b"/") if part not in (b"", b".", b".."))
 
         def look(repo: Repository, history: History) -> tuple[CommitRecord, Entry, Any]:
             record = repo.resolve(query.get("ref") or None)
@@ -180,12 +183,29 @@ class Site:
             return self._html("directory.html", found=found, start=query.get("start", ""), **facts)
         if found is None:
             return self._html("other.html", **facts)
+        where = {"ref": f"{record.branch}@{record.number}", "name": path.hex()}
+        return self._file(query, found, f"/store/{store.id}/files", where, **facts)
+
+    async def cached(self, request: Request) -> Response:
+        """A file of a cache, whichever commits have it."""
+        store, query = self._store(request), _query(request)
+        manifest = ManifestId(bytes.fromhex(_hex(query, "manifest")))
+        if len(manifest) != 32:
+            raise UsageError("manifest: not an id of 64 digits")
+        found = await store.ask(lambda repo, _: browse.content(repo, manifest, store.cache))
+        where = {"manifest": manifest.hex()}
+        return self._file(query, found, f"/store/{store.id}/cached", where, store=store, record=None, entry=None)
+
+    def _file(
+        self, query: Mapping[str, str], found: browse.File, at: str, where: dict[str, str], **facts: Any
+    ) -> Response:
+        """``at`` and ``where``: the address of the page and the words of its query."""
         wanted, first = query.get("find", "").strip(), _number(query, "first") or 0
         here = found.residency
         tensors = [t for t in here.tensors if wanted in t.name] if wanted else here.tensors
         return self._html(
             "file.html", here=here, cached=found.cached, wanted=wanted, first=first, count=len(tensors),
-            tensors=tensors[first : first + limits.UI_TENSORS], step=limits.UI_TENSORS,
+            tensors=tensors[first : first + limits.UI_TENSORS], step=limits.UI_TENSORS, at=at, where=where,
             cells=strip(here.size, here.ranges), segments=segments(here.size, here.tensors), **facts,
         )  # fmt: skip
 
@@ -292,6 +312,14 @@ def _query(request: Request) -> Mapping[str, str]:
 
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
+
+
+def _hex(query: Mapping[str, str], name: str) -> str:
+    """Digits of whole bytes, or nothing. UsageError."""
+    text = query.get(name, "")
+    if len(text) % 2 or set(text) - set("0123456789abcdef"):
+        raise UsageError(f"{name}: not bytes in hexadecimal digits")
+    return text
 
 
 def _number(query: Mapping[str, str], name: str) -> int | None:

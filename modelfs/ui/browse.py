@@ -30,9 +30,8 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A regular file. ``here``: None when the cache cannot tell what of it is on this machine."""
+    """A regular file. ``cached``: False when there is no cache that could tell what of it is on this machine."""
 
-    entry: Entry
     residency: Residency
     cached: bool
 
@@ -68,10 +67,15 @@ def _from(repo: Repository, page: Page, start: bytes, upper: bytes | None) -> It
 def file(repo: Repository, entry: Entry, cache: Path) -> File:
     """What is known of a regular file, and what of it is in a cache."""
     if entry.kind is Kind.INLINE:
-        return File(entry, inline(entry.size), True)
+        return File(inline(entry.size), True)
     if entry.kind is not Kind.FILE:
         raise UsageError("not a regular file")
-    manifest = repo.read_manifest(ManifestId(entry.content))
+    return content(repo, ManifestId(entry.content), cache)
+
+
+def content(repo: Repository, manifest_id: ManifestId, cache: Path) -> File:
+    """The same of one version of a file."""
+    manifest = repo.read_manifest(manifest_id)
 
     def look(held: Cache) -> Residency:
         return residency(repo, held, manifest)
@@ -79,5 +83,5 @@ def file(repo: Repository, entry: Entry, cache: Path) -> File:
     try:
         found = opened(cache, repo.ids, look)
     except (CacheError, UsageError):  # there is none, or it is another store's
-        return File(entry, resident_in(repo, [], manifest), False)
-    return File(entry, found, True)
+        return File(resident_in(repo, [], manifest), False)
+    return File(found, True)
