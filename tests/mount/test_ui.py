@@ -76,7 +76,7 @@ def test_history_savings_tensors_and_what_is_here(browser: Browser, machine: Mac
     assert "layer.3.weight F32 512 × 512 1.0 MB" in file.text
     assert "100 %" in file.text
     assert "<title>layer.0.weight: 1.0 MB of 1.0 MB are here</title>" in file.body
-    assert "layer.0" not in browser.get(f"{files}?path=run/model.safetensors&find=layer.3").text
+    assert "layer.0.weight F32" not in browser.get(f"{files}?path=run/model.safetensors&find=layer.3").text
     cache = browser.get(f"{history}/cache")
     assert "run/model.safetensors" in cache.text
     assert "safetensors, 4 of 4 tensors whole" in cache.text
@@ -208,7 +208,7 @@ def test_an_encrypted_store(machine: Machine, tmp_path: Path) -> None:
 
 
 def test_one_mount_and_one_store(machine: Machine, mnt: Path, store: str) -> None:
-    other = machine.mount(machine.new_store("another"), "other")
+    other = machine.mount(machine.new_store("another"), "other", cache="other-cache")
     with browsing(mnt) as browser:
         text = browser.get("/").text
         assert f"{mnt} mounted" in text
