@@ -93,8 +93,7 @@ class Site:
         """Wait a moment for looks at caches that are under way: they are to be closed, not torn off."""
         with trio.move_on_after(limits.UI_END) as scope:
             scope.shield = True
-            for i in range(limits.UI_CACHE_THREADS):
-                await self._cache_threads.acquire_on_behalf_of(("the end", i))
+            await trio.to_thread.run_sync(caches.finish, limits.UI_END / 2, abandon_on_cancel=True)
 
     # -- pages ------------------------------------------------------------------------------------------------------
 

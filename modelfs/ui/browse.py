@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelfs import limits
-from modelfs.cache.cache import Cache
 from modelfs.errors import CacheError, UnknownRefError, UsageError
 from modelfs.ids import ManifestId, TreeId
-from modelfs.reader.residency import Residency, inline, residency, resident_in
+from modelfs.reader.residency import Residency, inline, resident_in
 from modelfs.repository.objects import CommitRecord, Entry, Kind, PageRef
 from modelfs.repository.pages import Page
 from modelfs.repository.repository import Repository
@@ -77,11 +76,8 @@ def content(repo: Repository, manifest_id: ManifestId, cache: Path) -> File:
     """The same of one version of a file."""
     manifest = repo.read_manifest(manifest_id)
 
-    def look(held: Cache) -> Residency:
-        return residency(repo, held, manifest)
-
     try:
-        found = opened(cache, repo.ids, look)
-    except (CacheError, UsageError):  # there is none, or it is another store's
+        found = opened(cache, lambda held: held.ranges(manifest))
+    except (CacheError, UsageError):  # there is none, or it is no cache
         return File(resident_in(repo, [], manifest), False)
-    return File(found, True)
+    return File(resident_in(repo, found, manifest), True)

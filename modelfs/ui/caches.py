@@ -6,17 +6,20 @@ stop left there.
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from modelfs import limits
 from modelfs.cache.cache import Cache, CachedFile, CacheStatistics
 from modelfs.cache.directory import read_store_id
-from modelfs.errors import ModelfsError
-from modelfs.ids import PLAIN, Ids
-from modelfs.reader.residency import residency
+from modelfs.errors import CacheError, ModelfsError
+from modelfs.ids import ManifestId
+from modelfs.reader.residency import Residency, resident_in
+from modelfs.repository.objects import Manifest
 from modelfs.repository.repository import Repository
 from modelfs.ui.draw import Cell, Segment, segments, strip
 
@@ -47,13 +50,30 @@ class CachePage:
     count: int
 
 
-def opened(directory: Path, ids: Ids, look: Callable[[Cache], T]) -> T:
-    """Look at an existing cache. UsageError when there is none, CacheError."""
-    cache = Cache(directory, read_store_id(directory), ids=ids)
+_looks: Final = threading.BoundedSemaphore(limits.UI_CACHE_THREADS)
+
+
+def opened(directory: Path, look: Callable[[Cache], T]) -> T:
+    """Look at an existing cache. UsageError when there is none, CacheError. What takes long, such as asking a store, is
+    not for ``look``."""
+    if not _looks.acquire(timeout=limits.UI_TIMEOUT):
+        raise CacheError("the caches do not answer: is their disk busy?")
     try:
-        return look(cache)
+        cache = Cache(directory, read_store_id(directory))
+        try:
+            return look(cache)
+        finally:
+            cache.close()
     finally:
-        cache.close()
+        _looks.release()
+
+
+def finish(timeout: float) -> None:
+    """Wait until nobody looks at a cache, and let nobody begin: a cache is to be closed and not torn off, or who opens
+    it next verifies it."""
+    deadline = time.monotonic() + timeout
+    for _ in range(limits.UI_CACHE_THREADS):
+        _looks.acquire(timeout=max(0.0, deadline - time.monotonic()))
 
 
 def listed(directory: Path, first: int, count: int = limits.UI_FILES) -> tuple[CacheStatistics, list[CachedFile], int]:
@@ -64,19 +84,30 @@ def listed(directory: Path, first: int, count: int = limits.UI_FILES) -> tuple[C
         files.reverse()
         return cache.statistics(), files[first : first + count], len(files)
 
-    return opened(directory, PLAIN, look)
+    return opened(directory, look)
 
 
 def pictures(repo: Repository, directory: Path, files: list[CachedFile]) -> list[Strip]:
     """The pictures of files, whose manifests the store has."""
-    return opened(directory, repo.ids, lambda cache: [_picture(repo, cache, file) for file in files])
+    manifests: dict[ManifestId, Manifest] = {}
+    failed: dict[ManifestId, str] = {}
+    for file in files:
+        try:
+            manifests[file.manifest] = repo.read_manifest(file.manifest)
+        except ModelfsError as error:
+            failed[file.manifest] = str(error)
+    here = opened(directory, lambda cache: {key: cache.ranges(manifest) for key, manifest in manifests.items()})
+    found = []
+    for file in files:
+        try:
+            known = resident_in(repo, here[file.manifest], manifests[file.manifest]) if file.manifest in here else None
+        except ModelfsError as error:
+            known, failed[file.manifest] = None, str(error)
+        found.append(unknown(file, failed[file.manifest]) if known is None else _picture(file, known))
+    return found
 
 
-def _picture(repo: Repository, cache: Cache, file: CachedFile) -> Strip:
-    try:
-        found = residency(repo, cache, repo.read_manifest(file.manifest))
-    except ModelfsError as error:
-        return unknown(file, str(error))
+def _picture(file: CachedFile, found: Residency) -> Strip:
     return Strip(
         file,
         found.resident,

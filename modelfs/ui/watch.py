@@ -16,7 +16,7 @@ import trio
 from modelfs import limits
 from modelfs.errors import UsageError
 from modelfs.fuse import daemon
-from modelfs.ui.throughput import Throughput
+from modelfs.ui.throughput import COUNTERS, Throughput
 
 Facts = dict[str, Any]
 
@@ -81,7 +81,7 @@ class Watch:
 
     def note(self, path: Path, facts: Facts, at: float) -> None:
         """What a mount said at ``at`` (monotonic), or what its record says of it."""
-        complete = "commit" in facts
+        complete = facts.keys() >= {"commit", "store_id", "cache_directory", *COUNTERS}
         # A mount that never told its store is shown only where all are.
         known = facts["store_id"] if complete else None
         if self._store_id is not None and known != self._store_id and (complete or path not in self.mounts):
