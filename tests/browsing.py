@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import urlsplit
+
+import pytest
 
 
 @dataclass(frozen=True)
@@ -121,3 +125,13 @@ def browsing(*arguments: object) -> Iterator[Browser]:
         process.wait()
         process.stdout.close()
         process.stderr.close()
+
+
+def chromium(*arguments: str, profile: Path) -> subprocess.CompletedProcess[str]:
+    """A headless browser. Its sandbox cannot be had in most containers; the pages are ours."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no chromium here (Debian: chromium)")
+    command = [found, "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
+               f"--user-data-dir={profile}", "--hide-scrollbars", *arguments]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from browsing import Browser, browsing
+from browsing import Browser, browsing, chromium
 from mounting import Machine, eventually
 from safetensors.numpy import save_file
 
@@ -107,7 +105,15 @@ def test_hostile_names(browser: Browser, mnt: Path) -> None:
     assert len(seen) > 8
 
 
-def test_who_is_refused(browser: Browser) -> None:
+@pytest.fixture
+def of_store(store: str) -> Iterator[Browser]:
+    """The page of a store that is mounted nowhere."""
+    with browsing(store) as made:
+        yield made
+
+
+def test_who_is_refused(of_store: Browser) -> None:
+    browser = of_store
     with_token = f"/?token={browser.token}"
     assert browser.raw("/")[0] == 403
     status, headers, _ = browser.raw(with_token)
@@ -134,7 +140,8 @@ def test_who_is_refused(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_ends_cleanly_with_connections_open(browser: Browser, number: signal.Signals) -> None:
+def test_it_ends_cleanly_with_connections_open(of_store: Browser, number: signal.Signals) -> None:
+    browser = of_store
     with socket.create_connection((browser.host, browser.port)) as idle:
         idle.sendall(b"GET / HTTP/1.1\r\n")
         browser.get("/")
@@ -221,16 +228,6 @@ def test_one_mount_and_one_store(machine: Machine, mnt: Path, store: str) -> Non
     with browsing(store) as browser:  # a store without a mount, and without a cache
         assert "Nothing is mounted" in browser.get("/").text
         assert "main@1" in browser.get(store_page(browser)).text
-
-
-def chromium(*arguments: str, profile: Path) -> subprocess.CompletedProcess[str]:
-    """A headless browser. Its sandbox cannot be had in most containers; the pages are ours."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("no chromium here (Debian: chromium)")
-    command = [found, "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
-               f"--user-data-dir={profile}", "--hide-scrollbars", *arguments]  # fmt: skip
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
 
 
 def test_in_a_browser(browser: Browser, mnt: Path, tmp_path: Path) -> None:
