@@ -41,15 +41,6 @@ class Strip:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class CachePage:
-    """Files that were used last. ``count``: of all files."""
-
-    held: CacheStatistics
-    strips: tuple[Strip, ...]
-    count: int
-
-
 _looks: Final = threading.BoundedSemaphore(limits.UI_CACHE_THREADS)
 
 

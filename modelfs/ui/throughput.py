@@ -40,16 +40,3 @@ class Throughput:
         seconds = at - last[0]
         rates = {name: max(0, now - then) / seconds for name, now, then in zip(COUNTERS, counts, last[2], strict=True)}
         self.rates.append(Rate(last[0], at, rates))
-
-    def now(self) -> Rate | None:
-        """The newest rate; None right after a gap."""
-        return self.rates[-1] if self.rates and self._last and self.rates[-1].end == self._last[0] else None
-
-    def peak(self, name: str) -> float:
-        """The highest rate of a counter that is remembered."""
-        return max((rate.by[name] for rate in self.rates), default=0.0)
-
-    def mean(self, name: str) -> float:
-        """Over all the time that is remembered, gaps left out."""
-        seconds = sum(rate.end - rate.start for rate in self.rates)
-        return sum(rate.by[name] * (rate.end - rate.start) for rate in self.rates) / seconds if seconds else 0.0
