@@ -224,10 +224,12 @@ def test_one_mount_and_one_store(machine: Machine, mnt: Path, store: str) -> Non
         text = browser.get("/").text
         assert f"{mnt} mounted" in text
         assert str(other) not in text
-    machine.umount(mnt)
-    with browsing(store) as browser:  # a store without a mount, and without a cache
-        assert "Nothing is mounted" in browser.get("/").text
-        assert "main@1" in browser.get(store_page(browser)).text
+
+
+def test_a_store_without_a_mount_and_without_a_cache(of_store: Browser) -> None:
+    assert "Nothing is mounted" in of_store.get("/").text
+    assert "main@1" in of_store.get(store_page(of_store)).text
+    assert "not a cache directory" in of_store.get(f"{store_page(of_store)}/cache", status=400).text
 
 
 def test_in_a_browser(browser: Browser, mnt: Path, tmp_path: Path) -> None:
