@@ -1,18 +1,20 @@
 """What every tier shares: a home of its own for the tests, and real servers started once per run.
 
-The servers are the programs that users run: a Ceph cluster with its S3 gateway, and OpenSSH. Where one is not
-installed, the tests that need it are skipped, and the reason stands in pytest's summary.
+The servers are the programs that users run: a Ceph cluster with its S3 gateway, OpenSSH, PostgreSQL, MariaDB and nginx.
+Where one is not installed, the tests that need it are skipped, and the reason stands in pytest's summary.
 """
 
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mounting import Machine
 from servers import S3Server, SftpServer, start_s3, start_sftp
+from sqlservers import Database, WebServer, start_mariadb, start_nginx, start_postgresql
 
 from modelfs.repository import access, keyfiles
 
@@ -68,6 +70,57 @@ def sftp_url(sftp_server: SftpServer, tmp_path: Path) -> str:
     directory = tmp_path / "on-the-server"
     directory.mkdir()
     return f"{sftp_server.url}{directory}"
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[Database]:
+    """PostgreSQL on loopback."""
+    with start_postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[Database]:
+    """MariaDB on loopback."""
+    with start_mariadb() as server:
+        yield server
+
+
+@pytest.fixture
+def postgresql_url(postgresql_server: Database, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of a table that is not there yet, with the password in the environment."""
+    return _database_url(postgresql_server, monkeypatch)
+
+
+@pytest.fixture
+def mariadb_url(mariadb_server: Database, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of a table that is not there yet, with the password in the environment."""
+    return _database_url(mariadb_server, monkeypatch)
+
+
+def _database_url(server: Database, monkeypatch: pytest.MonkeyPatch) -> str:
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return server.new_store()
+
+
+@pytest.fixture(scope="session")
+def web_server(home: Path) -> Iterator[WebServer]:
+    """nginx on loopback: WebDAV with a password, and the same files over HTTP."""
+    with start_nginx(home) as server:
+        yield server
+
+
+@pytest.fixture
+def webdav_url(web_server: WebServer) -> str:
+    """URL of a collection that is not there yet."""
+    return f"{web_server.dav}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def sqlite_url(tmp_path: Path) -> str:
+    """URL of a file that is not there yet."""
+    return f"sqlite:///{tmp_path / 'store.db'}"
 
 
 @pytest.fixture

@@ -86,19 +86,20 @@ def start_sftp(home: Path, directory: Path) -> Iterator[SftpServer]:
     with (directory / "log").open("w") as log:
         process = subprocess.Popen([sshd, "-D", "-e", "-f", config], stderr=log)
     try:
-        _wait_for(port, process, directory / "log")
+        wait_for(port, process, directory / "log")
         yield SftpServer(f"sftp://{getpass.getuser()}@127.0.0.1:{port}", port)
     finally:
         process.terminate()
         process.wait(10)
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Until a server listens. RuntimeError with its log when it does not."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if process.poll() is not None:
-            raise RuntimeError(f"sshd ended: {log.read_text()}")
+            raise RuntimeError(f"{process.args} ended: {log.read_text()}")
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
             return
         time.sleep(0.02)
-    raise RuntimeError("sshd does not listen")
+    raise RuntimeError(f"{process.args} does not listen: {log.read_text()}")

@@ -39,6 +39,10 @@ tests)
     need "command -v ceph" ceph-common
     need "command -v systemd-analyze" systemd
     need "command -v chromium" chromium
+    need "ls /usr/lib/postgresql/*/bin/postgres" postgresql
+    need "command -v mariadbd || test -x /usr/sbin/mariadbd" mariadb-server-core
+    need "command -v nginx || test -x /usr/sbin/nginx" nginx
+    need "test -e /usr/lib/nginx/modules/ngx_http_dav_ext_module.so" libnginx-mod-http-dav-ext
     install || echo "tests that need$missing will be skipped"
     ;;
 bench)

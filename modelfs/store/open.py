@@ -1,14 +1,16 @@
 """URL -> store: the only way in, and the first contact.
 
 A plain path or ``file://`` is a local directory, ``memory://`` this process, ``s3:// gs:// az:// http(s)://`` go
-through obstore, every other scheme through fsspec. A store on the network is asked one question before it is handed
-out, so that a wrong address or wrong credentials are one line within ``STORE_OPEN_TIMEOUT`` seconds.
+through obstore, ``dav(s)://`` through webdav4, databases through SQLAlchemy, every other scheme through fsspec. A store
+on the network is asked one question before it is handed out, so that a wrong address or wrong credentials are one line
+within ``STORE_OPEN_TIMEOUT`` seconds.
 """
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from modelfs import limits
@@ -17,6 +19,9 @@ from modelfs.store.base import Store
 from modelfs.store.local import LocalStore
 from modelfs.store.memory import MemoryStore
 from modelfs.store.retry import SMALL_OBJECT, RetryStore
+
+_DATABASES: Final = ("sqlite", "postgresql", "mysql", "mariadb", "oracle")
+_WEBDAV: Final = ("dav", "davs", "webdav", "webdavs")
 
 
 def open_store(url: str, *, create: bool = False, timeout: float = limits.STORE_RETRY_BUDGET) -> RetryStore:
@@ -56,6 +61,14 @@ def open_backend(url: str, *, create: bool = False, timeout: float = limits.STOR
         return LocalStore(Path(unquote(parts.path)), create=create)
     if scheme == "memory":
         return MemoryStore(rest.strip("/"))
+    if scheme in _DATABASES:
+        from modelfs.store.sql import SqlStore
+
+        return SqlStore(url, timeout, create=create)
+    if scheme in _WEBDAV:
+        from modelfs.store.webdav import WebdavStore
+
+        return WebdavStore(url, timeout)
     from modelfs.store import objectstore  # 30 ms that a local store need not pay
 
     if scheme in objectstore.SCHEMES:

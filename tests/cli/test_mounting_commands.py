@@ -112,11 +112,11 @@ def test_single_writer_on_a_store_without_exclusive_creation(modelfs: Run, tmp_p
     assert not (tmp_path / "plain" / "lease.json").exists()
 
 
-@pytest.mark.parametrize("kind", ["s3", "sftp"])
+@pytest.mark.parametrize("kind", ["s3", "sftp", "sqlite", "postgresql", "mariadb", "webdav"])
 def test_mounts_of_real_servers(
     modelfs: Run, mountpoint: Path, tmp_path: Path, kind: str, request: pytest.FixtureRequest
 ) -> None:
-    url = request.getfixturevalue("s3_bucket") + "/p" if kind == "s3" else request.getfixturevalue("sftp_url")
+    url = request.getfixturevalue("s3_bucket") + "/p" if kind == "s3" else request.getfixturevalue(f"{kind}_url")
     modelfs("init", url)
     modelfs("mount", url, mountpoint, "--cache-dir", tmp_path / "c1")
     data = os.urandom(30_000_000)

@@ -17,7 +17,8 @@ from modelfs.store.base import Store
 from modelfs.store.fsspecstore import FsspecStore
 from modelfs.store.open import open_store
 
-EXCLUSIVE = ("local", "memory", "s3", "sftp", "sealed")
+SERVED = ("sqlite", "postgresql", "mariadb", "webdav")  # a fixture each, NAME_url
+EXCLUSIVE = ("local", "memory", "s3", "sftp", "sealed", *SERVED)
 
 
 @pytest.fixture(params=[*EXCLUSIVE, "fsspec"])
@@ -38,7 +39,8 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         "s3": lambda: request.getfixturevalue("s3_bucket") + "/some/prefix",
         "sftp": lambda: request.getfixturevalue("sftp_url"),
     }
-    store = open_store(urls[request.param](), create=True)
+    url = request.getfixturevalue(f"{request.param}_url") if request.param in SERVED else urls[request.param]()
+    store = open_store(url, create=True)
     if request.param == "sealed":
         made, keys = encrypted(Format(), Secret("key-file", bytes(32)), "first")
         yield SealedStore(store, made.id, keys, lambda: keys)
