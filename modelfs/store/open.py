@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
 
 from modelfs import limits
 from modelfs.errors import ModelfsError, PermissionDeniedError, StoreError, UnreachableError, UsageError
@@ -39,13 +39,14 @@ def open_store(url: str, *, create: bool = False, timeout: float = limits.STORE_
 
 
 def redact_url(url: str) -> str:
-    """``url`` without password and query, for logs and people."""
+    """``url`` without password and query (but the table of a database), for logs and people."""
     if "://" not in url:
         return url
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     user = parts.username
-    return urlunsplit((parts.scheme, f"{user}@{host}" if user else host, parts.path, "", ""))
+    query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name == "table"])
+    return urlunsplit((parts.scheme, f"{user}@{host}" if user else host, parts.path, query, ""))
 
 
 def open_backend(url: str, *, create: bool = False, timeout: float = limits.STORE_REQUEST_TIMEOUT) -> Store:

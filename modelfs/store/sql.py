@@ -213,7 +213,7 @@ class SqlStore:
     def _largest_statement(self, key: str) -> int:
         if self._statement_max is None:
             wanted = sa.text(self._dialect.statement_max)
-            self._statement_max = int(self._ask(key, lambda c: c.execute(wanted).scalar_one(), writing=True))
+            self._statement_max = int(self._ask(key, lambda c: c.execute(wanted).scalar_one()))
         return self._statement_max
 
     def _ask(
@@ -254,6 +254,7 @@ class SqlStore:
             if not self._unmade:
                 return
             try:
+                self._check_settings()
                 self._table.metadata.create_all(self._engine)
             except exc.DBAPIError as error:
                 kind, text = self._judged(error)
@@ -265,6 +266,18 @@ class SqlStore:
                         "rights it takes)"
                     ) from error
             self._unmade = False
+
+    def _check_settings(self) -> None:
+        """UsageError when the server would refuse the first large object."""
+        if not self._dialect.statement_max:
+            return
+        with self._engine.connect() as connection:
+            largest = int(connection.execute(sa.text(self._dialect.statement_max)).scalar_one())
+        if largest < limits.SQL_STATEMENT:
+            setting = self._dialect.statement_setting
+            raise UsageError(
+                f"{self.url}: {setting} of the server is {largest}: set it to {limits.SQL_STATEMENT} or more"
+            )
 
 
 def _joined(pieces: Sequence[bytes | None]) -> bytes:

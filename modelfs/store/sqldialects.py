@@ -189,7 +189,6 @@ class Postgresql(Dialect):
             "options": f"-c statement_timeout={int(timeout * 1000)}",
             "application_name": "modelfs",
             "cursor_factory": BinaryCursor,
-            "keepalives_idle": limits.SSH_KEEPALIVE,
         }
 
     def upsert(self, table: sa.Table, values: Mapping[str, Any]) -> Sequence[sa.Executable]:
@@ -337,7 +336,10 @@ class Watchdog:
 
     def _checkout(self, connection: Any, record: object, proxy: object) -> None:
         # A descriptor of our own: it stays the same socket even if the driver closes its own meanwhile.
-        ours = socket.socket(fileno=os.dup(connection.fileno()))
+        try:
+            ours = socket.socket(fileno=os.dup(connection.fileno()))
+        except Exception as error:  # it is closed: the pool makes another one
+            raise sa.exc.DisconnectionError from error
         with self._lock:
             self._lent[record] = (time.monotonic() + self._timeout, ours)
             if self._thread is None:

@@ -1,4 +1,4 @@
-"""WebDAV: ``dav://host/path`` over HTTP, ``davs://host/path`` over HTTPS; ``webdav://`` and ``webdavs://`` are the same.
+"""WebDAV: ``dav://host/path`` over HTTP, ``davs://host/path`` over HTTPS; ``webdav(s)://`` is the same.
 
 A write goes to a temporary name and gets its own by MOVE, which replaces atomically. Exclusive creation is a MOVE with
 ``Overwrite: F``. Servers look first and rename then (nginx with several workers, Apache), so a claim comes before it:
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import netrc
 import os
 import time
@@ -39,6 +40,9 @@ try:
     from webdav4 import client as dav
 except ImportError as missing:
     raise ExtraMissingError("WebDAV needs webdav4: pip install 'modelfs[webdav]'") from missing
+
+for _name in ("httpx", "httpcore"):  # a line for each request, otherwise
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 _TEMPORARY: Final = ".tmp"
 _PASSING: Final = frozenset({408, 423, 425, 429})  # of those below 500: timeouts, locked, too many requests

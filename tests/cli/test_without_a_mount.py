@@ -151,9 +151,9 @@ def test_missing_chunks_fail_loudly_and_leave_no_file(
     assert modelfs("stat", local_store, "m", "--json").json["missing"] == 1
 
 
-@pytest.mark.parametrize("kind", ["s3", "sftp"])
+@pytest.mark.parametrize("kind", ["s3", "sftp", "postgresql"])
 def test_on_real_servers(modelfs: Run, source: Path, tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> None:
-    url = request.getfixturevalue("s3_bucket") + "/p" if kind == "s3" else request.getfixturevalue("sftp_url")
+    url = request.getfixturevalue("s3_bucket") + "/p" if kind == "s3" else request.getfixturevalue(f"{kind}_url")
     modelfs("init", url)
     modelfs("put", url, source, "run")
     modelfs("tag", url, "v1")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -62,15 +61,6 @@ def test_missing_bucket_reads_as_no_store_and_cannot_be_written(s3_server: S3Ser
         store.get("format.json")
     with pytest.raises(PermanentError, match="bucket does not exist"):
         store.put("x", b"1")
-
-
-@pytest.fixture
-def silent_port() -> Iterator[int]:
-    """A server that takes connections and never says a word."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(64)
-        yield listener.getsockname()[1]
 
 
 def test_unreachable_and_silent_endpoints(silent_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
