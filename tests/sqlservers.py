@@ -39,7 +39,8 @@ class Database:
 
 @dataclass(frozen=True)
 class WebServer:
-    """nginx. ``dav`` is written to, with the password in ~/.netrc; ``http`` shows the same files to be read."""
+    """nginx. ``dav`` is written to, with the password in ~/.netrc; ``http`` shows the same files to be read
+    and listed."""
 
     dav: str
     http: str
@@ -114,6 +115,7 @@ http {{
     }}
     server {{
         listen 127.0.0.1:{http};
+        dav_ext_methods PROPFIND OPTIONS;
     }}
 }}
 """

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from modelfs import limits
 from modelfs.errors import ModelfsError, PermissionDeniedError, StoreError, UnreachableError, UsageError
@@ -46,7 +46,7 @@ def redact_url(url: str) -> str:
     host = parts.netloc.rpartition("@")[2]
     user = parts.username
     query = urlencode([(name, value) for name, value in parse_qsl(parts.query) if name == "table"])
-    return urlunsplit((parts.scheme, f"{user}@{host}" if user else host, parts.path, query, ""))
+    return f"{parts.scheme}://{f'{user}@' if user else ''}{host}{parts.path}{f'?{query}' if query else ''}"
 
 
 def open_backend(url: str, *, create: bool = False, timeout: float = limits.STORE_REQUEST_TIMEOUT) -> Store:

@@ -1,4 +1,4 @@
-"""A table of an SQL database as a store: ``sqlite:///file``, ``postgresql://``, ``mysql://``, ``mariadb://``, ``oracle://``.
+"""A table of an SQL database as a store: ``sqlite:////file``, ``postgresql://``, ``mysql://``, ``mariadb://``, ``oracle://``.
 
 One table holds all objects. An object is one row for each `limits.SQL_PART` bytes, so that no statement is larger than
 servers take (``max_allowed_packet``); nearly all objects are one row. The primary key is (name, part), compared byte by

@@ -103,14 +103,14 @@ class Sqlite(Dialect):
     _PASSING = frozenset({5, 6, 7, 10, 15})
 
     def located(self, url: URL, *, create: bool) -> URL:
-        if url.host or not url.database or url.database == ":memory:":
-            raise UsageError("a store in SQLite is a file: sqlite:///relative/file or sqlite:////absolute/file")
-        path = Path(url.database).expanduser().absolute()
+        path = Path(url.database or "")
+        if url.host or not path.is_absolute():  # a daemon has another working directory
+            raise UsageError(f"a store in SQLite is an absolute path: sqlite:///{Path(path.name or 'FILE').absolute()}")
         if not create and not path.is_file():
             raise UsageError(f"no such file: {path} (`modelfs init` makes a store)")
         if not path.parent.is_dir():
             raise UsageError(f"no such directory: {path.parent}")
-        return url.set(database=str(path))
+        return url
 
     def arguments(self, url: URL, timeout: float) -> dict[str, Any]:
         return {"timeout": timeout, "check_same_thread": False}
@@ -278,7 +278,10 @@ class Oracle(Dialect):
     }
 
     def driver_url(self, url: URL) -> URL:
-        return url.set(drivername=self.driver, database=None, query={"service_name": url.database or ""})
+        # `set` takes None for "as it is".
+        return URL.create(
+            self.driver, url.username, None, url.host, url.port, None, {"service_name": url.database or ""}
+        )
 
     def arguments(self, url: URL, timeout: float) -> dict[str, Any]:
         arguments: dict[str, Any] = {"tcp_connect_timeout": min(timeout, limits.STORE_CONNECT_TIMEOUT)}

@@ -51,7 +51,7 @@ def test_logins_come_from_netrc(webdav_url: str, tmp_path: Path, monkeypatch: py
         with pytest.raises(UnreachableError, match="refuses these credentials") as failure:
             open_store(webdav_url)
         assert "hunter2" not in str(failure.value)
-    netrc.write_text("machine x login\nhunter2")
+    netrc.write_text("machine x login me hunter2 word\n")
     with pytest.raises(UsageError, match=f"{netrc} line") as broken:
         open_store(webdav_url)
     assert "hunter2" not in str(broken.value)
