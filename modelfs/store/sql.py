@@ -299,4 +299,4 @@ def _parsed(url: str) -> tuple[URL, str]:
     table = parsed.query.get("table", _DEFAULT_TABLE)
     if not isinstance(table, str) or not _TABLE.fullmatch(table):
         raise UsageError(f"the table of a store is named by small letters, digits and _, not {table!r}")
-    return parsed.set(query={}), table
+    return parsed.set(drivername=parsed.drivername.lower(), query={}), table

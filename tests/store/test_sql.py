@@ -69,7 +69,7 @@ def server(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> D
         "mysql://",
         "sqlite://",
         "sqlite:///:memory:",
-        "sqlite:///relative/file",
+        "SQLite:///relative/file",
         "sqlite:////no/such/directory/file",
         "postgresql://127.0.0.1:1/x?sslkey=secret",
         "mariadb://127.0.0.1:1/x?table=Robert'); DROP TABLE",
