@@ -1,7 +1,8 @@
 """What every tier shares: a home of its own for the tests, and real servers started once per run.
 
-The servers are the programs that users run: a Ceph cluster with its S3 gateway, OpenSSH, PostgreSQL, MariaDB and nginx.
-Where one is not installed, the tests that need it are skipped, and the reason stands in pytest's summary.
+The servers are the programs that users run: a Ceph cluster with its S3 gateway, OpenSSH, PostgreSQL, MariaDB, nginx and
+HDFS; for Azure it is Microsoft's emulator. Where one is not installed, the tests that need it are skipped, and the
+reason stands in pytest's summary.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from mounting import Machine
-from servers import S3Server, SftpServer, start_s3, start_sftp
+from servers import AzureServer, HdfsServer, S3Server, SftpServer, start_azure, start_hdfs, start_s3, start_sftp
 from sqlservers import Database, WebServer, start_mariadb, start_nginx, start_postgresql
 
 from modelfs.repository import access, keyfiles
@@ -121,6 +122,34 @@ def webdav_url(web_server: WebServer) -> str:
 def sqlite_url(tmp_path: Path) -> str:
     """URL of a file that is not there yet."""
     return f"sqlite:///{tmp_path / 'store.db'}"
+
+
+@pytest.fixture(scope="session")
+def azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServer]:
+    """An emulator of Azure Blob Storage."""
+    with start_azure(tmp_path_factory.mktemp("azure")) as server:
+        yield server
+
+
+@pytest.fixture
+def azure_url(azure_server: AzureServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of an empty container, with the credentials in the environment."""
+    for name, value in azure_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return azure_server.make_container()
+
+
+@pytest.fixture(scope="session")
+def hdfs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HdfsServer]:
+    """A NameNode and a DataNode."""
+    with start_hdfs(tmp_path_factory.mktemp("hdfs")) as server:
+        yield server
+
+
+@pytest.fixture(params=["hdfs", "webhdfs"])
+def hdfs_url(hdfs_server: HdfsServer, request: pytest.FixtureRequest) -> str:
+    """URL of a directory that is not there yet, by both protocols."""
+    return f"{getattr(hdfs_server, request.param)}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture

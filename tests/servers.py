@@ -13,7 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import azurite
 import ceph_rgw
+import hdfs
 import pytest
 
 
@@ -37,6 +39,28 @@ class SftpServer:
 
     url: str
     port: int
+
+
+@dataclass(frozen=True)
+class HdfsServer:
+    """URLs of one name space, to which an absolute path is added."""
+
+    hdfs: str
+    webhdfs: str
+
+
+@dataclass(frozen=True)
+class AzureServer:
+    """A blob endpoint and what the environment must hold to use it."""
+
+    endpoint: str
+    environment: dict[str, str]
+
+    def make_container(self) -> str:
+        """URL of a new container."""
+        name = f"test-{uuid.uuid4().hex}"
+        azurite.make_container(self.endpoint, name)
+        return f"az://{name}?endpoint={self.endpoint}"
 
 
 @contextlib.contextmanager
@@ -91,6 +115,38 @@ def start_sftp(home: Path, directory: Path) -> Iterator[SftpServer]:
     finally:
         process.terminate()
         process.wait(10)
+
+
+@contextlib.contextmanager
+def start_azure(directory: Path) -> Iterator[AzureServer]:
+    """Microsoft's emulator."""
+    if missing := azurite.missing_programs():
+        pytest.skip(f"no Azure emulator: {', '.join(missing)} not installed")
+    try:
+        azurite.fetch()
+    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+        pytest.skip(f"no Azure emulator: {error}")
+    try:
+        endpoint = azurite.start(directory, ceph_rgw.free_port())
+        account = {"AZURE_STORAGE_ACCOUNT_NAME": azurite.ACCOUNT, "AZURE_STORAGE_ACCOUNT_KEY": azurite.KEY}
+        yield AzureServer(endpoint, account)
+    finally:
+        azurite.stop(directory)
+
+
+@contextlib.contextmanager
+def start_hdfs(directory: Path) -> Iterator[HdfsServer]:
+    """A NameNode and a DataNode."""
+    if missing := hdfs.missing_programs():
+        pytest.skip(f"no HDFS: {', '.join(missing)} not installed (tools/install-deps.sh tests)")
+    try:
+        hdfs.fetch()
+    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+        pytest.skip(f"no HDFS: {error}")
+    try:
+        yield HdfsServer(*hdfs.start(directory, ceph_rgw.free_port(), ceph_rgw.free_port()))
+    finally:
+        hdfs.stop(directory)
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

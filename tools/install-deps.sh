@@ -43,6 +43,15 @@ tests)
     need "command -v mariadbd || test -x /usr/sbin/mariadbd" mariadb-server-core
     need "command -v nginx || test -x /usr/sbin/nginx" nginx
     need "test -e /usr/lib/nginx/modules/ngx_http_dav_ext_module.so" libnginx-mod-http-dav-ext
+    need "command -v java" openjdk-17-jre-headless
+    # What WebHDFS of tools/hdfs.py needs beside Hadoop's own jars.
+    for jar in jersey1-core:libjersey1-core-java jersey1-server:libjersey1-server-java \
+        jersey1-servlet:libjersey1-servlet-java jsr311-api:libjsr311-api-java commons-daemon:libcommons-daemon-java \
+        asm-all:libasm-java jaxb-api:libjaxb-api-java jaxb-runtime:libjaxb-java \
+        javax.activation:libactivation-java istack-commons-runtime:libistack-commons-java txw2:libtxw2-java \
+        stax-ex:libstax-ex-java FastInfoset:libfastinfoset-java; do
+        need "test -e /usr/share/java/${jar%%:*}.jar" "${jar##*:}"
+    done
     install || echo "tests that need$missing will be skipped"
     ;;
 bench)

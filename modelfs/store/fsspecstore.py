@@ -36,7 +36,7 @@ from modelfs.errors import (
 from modelfs.store.base import Buffer, ObjectInfo, StoreProperties
 
 _TEMPORARY: Final = ".tmp"
-_EXTRAS: Final = {"sftp": "sftp", "ssh": "sftp", "webhdfs": "hdfs", "hdfs": "hdfs"}
+_EXTRAS: Final = {"sftp": "sftp", "ssh": "sftp"}
 _PASSING: Final = frozenset(
     {errno.EAGAIN, errno.EIO, errno.ECONNRESET, errno.EPIPE, errno.ETIMEDOUT, errno.ECONNREFUSED, errno.ECONNABORTED}
 )

@@ -136,7 +136,8 @@ def _translate(error: oe.BaseError, url: str, key: str) -> NoReturn:
     kind = _ERRORS.get(type(error))
     if kind is None:
         status = _STATUS.search(str(error))
-        code = int(status[1]) if status else 0
+        # obstore's own finding about services that answer a range beyond the end instead of refusing it (Azure).
+        code = int(status[1]) if status else 416 if "Wanted range starting at" in str(error) else 0
         kind = PermanentError if 400 <= code < 500 and code not in _PASSING else TransientError
         if code in (401, 403):
             kind = PermissionDeniedError
