@@ -92,6 +92,15 @@ GC_WAIT_POLL: Final = 0.2
 GC_ROUNDS: Final = 8  # times that a commit finds something condemned again before it gives up
 GC_LEFT_OVER: Final = 24 * 3600.0  # probe objects and ended leases of this age have no owner any more
 
+# --- copying from store to store (sync) and from elsewhere (import)
+SYNC_THREADS: Final = 12  # chunks on their way at once: each is held as it is stored and plain, 8 MiB on average
+SYNC_PLANNERS: Final = 8  # pairs of commits that are compared at once
+SYNC_ASKS: Final = 2_000  # objects asked for one by one before the store is listed: a page has 1,000 names
+SYNC_BASES: Final = 16  # chunks that others build on, kept while those are verified: 64 MiB on average
+SYNC_ROUNDS: Final = 3  # times that a sync begins anew because a collection took something away from under it
+SYNC_PAIRS: Final = 1_000_000  # chunks whose ids in both stores are remembered when objects are written anew: 250 MB
+IMPORT_FILES: Final = 4  # files being brought in at once; all share the threads of one upload
+
 # --- worker pools of one mount
 READ_THREADS: Final = 16
 UPLOAD_THREADS: Final = 12  # hash + encode + put, most of it waiting: each holds a plain and an encoded chunk

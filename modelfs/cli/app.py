@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "diff": "what changed between two commits, down to the tensors",
     "tag": "name a commit for good",
     "branch": "list, begin and delete branches",
+    "sync": "copy what a store has and another one lacks",
     "undelete": "bring back what was deleted or changed",
     "gc": "free what nothing needs any more",
     "du": "how much a store or a path in it takes",

@@ -64,14 +64,14 @@ class Assurance:
         NotFoundError, CorruptError for what is gone for good; ConflictError when a collection leaves no chance.
         """
         self._condemned.keep_fresh()
-        self._hold(list(self._first_to_refer(TreeId(before), TreeId(root.content), reached)))
+        self._hold(list(self.first_to_refer(TreeId(before), TreeId(root.content), reached)))
 
     def adopt(self, entry: Entry) -> None:
         """Everything that ``entry`` of a condemned commit reaches is in the store and its sentences are lifted."""
         self._condemned.keep_fresh()
         self._hold([found for found in Reachable(self).walk(entry) if self._presence(found).condemned(found.id)])
 
-    def _first_to_refer(self, before: TreeId, after: TreeId, reached: Collection[bytes]) -> Iterator[Reached]:
+    def first_to_refer(self, before: TreeId, after: TreeId, reached: Collection[bytes]) -> Iterator[Reached]:
         """Objects below ``after`` that the tree ``before`` does not reach, as far as comparing the two tells."""
         left: set[bytes] = set(reached)  # what the head reaches, or has at another place
         whole: list[tuple[bytes, Entry]] = []

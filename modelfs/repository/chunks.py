@@ -75,6 +75,10 @@ class Chunks:
 
     def read(self, chunk: ChunkId, length: int) -> Buffer:
         """The ``length`` plain bytes of a chunk, verified."""
+        return self.read_stored(chunk, length)[1]
+
+    def read_stored(self, chunk: ChunkId, length: int) -> tuple[Buffer, Buffer]:
+        """A chunk as it is stored, and its ``length`` plain bytes, verified."""
 
         def read_base(base: bytes) -> Buffer:
             return self._base(ChunkId(base), length)
@@ -86,11 +90,11 @@ class Chunks:
         if found is not None:
             return found
         try:
-            return self._read(base, length, None)
+            return self._read(base, length, None)[1]
         except (NotFoundError, CorruptError) as error:
             raise CorruptError(f"what it builds upon cannot be had: {error}") from error
 
-    def _read(self, chunk: ChunkId, length: int, read_base: Callable[[bytes], Buffer] | None) -> Buffer:
+    def _read(self, chunk: ChunkId, length: int, read_base: Callable[[bytes], Buffer] | None) -> tuple[Buffer, Buffer]:
         key = chunk_key(chunk)
         stamp = self.presence.stamp()
         if not 0 < length <= limits.CHUNK_LENGTH_MAX:
@@ -113,7 +117,7 @@ class Chunks:
             raise CorruptError(f"chunk {chunk.hex()} in {self._store.url} is damaged: {error}", key) from error
         self.presence.confirm(chunk, stamp)
         self._remember(chunk, codecs.delta_head(encoded))
-        return plain
+        return encoded, plain
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -160,7 +164,29 @@ class Chunks:
             plain = self.read(chunk, length)
         self._put(chunk, codecs.encode(plain, None, self.compression), stamp)
 
-    def _put(self, chunk: ChunkId, encoded: bytes, stamp: int) -> None:
+    def take(self, chunk: ChunkId, encoded: Buffer, plain: Buffer) -> int:
+        """Store a chunk as another store has it: the bytes sent. ``plain``: the same, verified by the caller.
+
+        A delta stays one if its base is here, and is none itself; else the chunk is stored plain.
+        """
+        self._condemned.keep_fresh()
+        stamp = self.presence.stamp()
+        head = codecs.delta_head(encoded)
+        if head is None:
+            self._put(chunk, encoded, stamp)
+            return len(encoded)
+        base = ChunkId(head.base)
+        try:
+            usable = not self.presence.doubtful(chunk) and self.head(base) is None
+        except (NotFoundError, CorruptError):
+            usable = False
+        if usable:
+            return len(encoded) if self._put_delta(chunk, base, encoded, stamp) else 0
+        packed = codecs.encode(plain, head.element, self.compression)
+        self._put(chunk, packed, stamp)
+        return len(packed)
+
+    def _put(self, chunk: ChunkId, encoded: Buffer, stamp: int) -> None:
         self._store.put(chunk_key(chunk), encoded)
         self.presence.wrote(chunk, stamp)
         self._remember(chunk, None)
@@ -188,17 +214,22 @@ class Chunks:
             stamp = self.presence.stamp()
             if self.presence.doubtful(chunk) or self.presence.doubtful(root):
                 return 0  # a collection condemned one of them meanwhile
-            # Collection must see that the base is needed before anything needs it.
-            self._store.put(base_key(root, chunk), b"delta\n")
-            try:
-                self._store.put_if_absent(chunk_key(chunk), delta)
-            except AlreadyExistsError:
-                self.presence.vouch((chunk,), stamp)
-            else:
-                self.presence.wrote(chunk, stamp)
-                self._remember(chunk, codecs.delta_head(delta))
+            self._put_delta(chunk, root, delta, stamp)
             return len(delta)
         return 0
+
+    def _put_delta(self, chunk: ChunkId, base: ChunkId, delta: Buffer, stamp: int) -> bool:
+        """Store a delta where nothing is; False when something is there."""
+        # Collection must see that the base is needed before anything needs it.
+        self._store.put(base_key(base, chunk), b"delta\n")
+        try:
+            self._store.put_if_absent(chunk_key(chunk), delta)
+        except AlreadyExistsError:
+            self.presence.vouch((chunk,), stamp)
+            return False
+        self.presence.wrote(chunk, stamp)
+        self._remember(chunk, codecs.delta_head(delta))
+        return True
 
     def _building_on(self, earlier: ChunkId, cost: int) -> tuple[ChunkId, int, int] | None:
         """The plain chunk to build on, given an earlier version: it, how many versions there are since, and what the

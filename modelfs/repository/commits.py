@@ -266,6 +266,21 @@ class Commits:
             head = self.last(branch, after=head.number if head else 1)
         raise ConflictError(f"{branch} of {self._store.url} moved on {limits.COMMIT_REBASES} times in a row")
 
+    def append(self, branch: str, head: CommitRecord | None, like: Commit, root: Entry) -> CommitRecord | None:
+        """Write the commit after ``head`` with the time, author and text of another one: how a history is copied to
+        where it gets other ids. None when somebody else was first. As `commit` for all else."""
+        check_ref_name(branch)
+        below = EMPTY_TREE if head is None or head.commit.ends else head.commit.root.content
+        began = self._clock.boot()
+        self._assure(below, root, ())
+        number, parent = (head.number + 1, head.id) if head is not None else (1, b"")
+        record = self._objects.make(branch, msgspec.structs.replace(like, number=number, parent=parent, root=root))
+        if not self._write(record) or self._late(record, began):
+            return None
+        if self._clock.boot() - began > self._condemned.patience:
+            self._assure(below, root, ())
+        return record
+
     def made(self, branch: str, number: int, commit: bytes) -> bool | None:
         """True when the commit of that number is, or was before it was collected, the one with the id ``commit``, False
         when it is another one, None when there is none yet. CollectedError when nobody can tell any more: what followed

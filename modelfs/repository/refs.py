@@ -45,12 +45,13 @@ class Refs:
         except ValueError as error:
             raise CorruptError(f"tag {name} in {self._store.url} is damaged: {error}", key) from error
 
-    def create(self, name: str, record: CommitRecord) -> Tag:
-        """Name a commit. Doing it twice is fine; UsageError when the name is taken by another commit or a branch."""
+    def create(self, name: str, record: CommitRecord, time_ns: int | None = None) -> Tag:
+        """Name a commit. Doing it twice is fine; UsageError when the name is taken by another commit or a branch.
+        ``time_ns``: when that was, now by default."""
         check_ref_name(name)
         if any(True for _ in self._store.list(commits_prefix(name))):
             raise UsageError(f"{name} is the name of a branch")
-        tag = Tag(record.branch, record.number, record.id, time.time_ns())
+        tag = Tag(record.branch, record.number, record.id, time.time_ns() if time_ns is None else time_ns)
         try:
             self._store.put_if_absent(tag_key(name), wrap(pack_tag(tag), checksum=True))
         except AlreadyExistsError as error:

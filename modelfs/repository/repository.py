@@ -25,13 +25,25 @@ from modelfs.repository.commits import Commits
 from modelfs.repository.condemned import Condemned
 from modelfs.repository.format import Format, read_format, write_format
 from modelfs.repository.gcformat import Collected
+from modelfs.repository.intake import Intake
 from modelfs.repository.keys import FORMAT_KEY
 from modelfs.repository.keyslots import Unlocked, reopen, replace_format
 from modelfs.repository.manifests import Manifests
 from modelfs.repository.merge import Merge
 from modelfs.repository.meta import MetaObjects, MetaStatistics
-from modelfs.repository.objects import EMPTY_TREE, CommitRecord, Entry, Kind, Manifest, PageRef, Tag, TreeDelta
+from modelfs.repository.objects import (
+    EMPTY_TREE,
+    Commit,
+    CommitRecord,
+    Entry,
+    Kind,
+    Manifest,
+    PageRef,
+    Tag,
+    TreeDelta,
+)
 from modelfs.repository.pages import Page
+from modelfs.repository.reachable import Reached
 from modelfs.repository.refs import Refs
 from modelfs.repository.sealed import SealedStore
 from modelfs.repository.trees import Difference, Trees
@@ -147,6 +159,18 @@ class Repository:
         """Make sure that the store has these bytes: their id, and the bytes sent for it (0: it had them).
         ``tensor``: what is known of them when they are a piece of one."""
         return self._chunks.write(plain, tensor)
+
+    def read_stored_chunk(self, chunk: ChunkId, length: int) -> tuple[Buffer, Buffer]:
+        """A chunk as it is stored, and its plain bytes; as `read_chunk`."""
+        return self._chunks.read_stored(chunk, length)
+
+    def intake(self) -> Intake:
+        """What fills this store from another one that has the same ids."""
+        return Intake(self.store, self._condemned, self._chunks, self._meta)
+
+    def new_objects(self, before: TreeId, after: TreeId) -> Iterator[Reached]:
+        """Objects below ``after`` that ``before`` does not reach, as far as comparing the two tells."""
+        return self._assurance.first_to_refer(before, after, ())
 
     def delta_head(self, chunk: ChunkId) -> DeltaHead | None:
         """What a chunk that is stored as a delta says of itself; None for others. NotFoundError, CorruptError."""
@@ -291,6 +315,11 @@ class Repository:
             branch, base, root, message, files, size, reached=reached, revive=revive, announce=announce
         )
 
+    def append(self, branch: str, head: CommitRecord | None, like: Commit, root: Entry) -> CommitRecord | None:
+        """Write the commit after ``head`` with the time, author and text of another one; None when somebody else was
+        first."""
+        return self._commits.append(branch, head, like, root)
+
     def made(self, branch: str, number: int, commit: bytes) -> bool | None:
         """True when the commit of that number is or was the one with the id ``commit``, False when it is another one,
         None when there is none yet. CollectedError when nobody can tell any more."""
@@ -355,11 +384,12 @@ class Repository:
         """What a tag names."""
         return self._refs.read(name)
 
-    def tag(self, name: str, record: CommitRecord) -> Tag:
-        """Name a commit, for good. UsageError when the name is taken, CollectedError when the commit goes."""
+    def tag(self, name: str, record: CommitRecord, time_ns: int | None = None) -> Tag:
+        """Name a commit, for good. UsageError when the name is taken, CollectedError when the commit goes.
+        ``time_ns``: when that was, now by default."""
         self.adopt(record, record.commit.root)
         self._commits.hold(record)
-        return self._refs.create(name, record)
+        return self._refs.create(name, record, time_ns)
 
     def delete_tag(self, name: str) -> Tag:
         """Take a name away again; what it named. UnknownRefError."""
