@@ -23,9 +23,10 @@ from modelfs.store.base import Store
 from modelfs.store.open import open_store
 from modelfs.store.probe import probe_exclusive_put
 from modelfs.sync.history import parse_since
+from modelfs.sync.mark import SYNC
 from modelfs.sync.sync import Report, Sync, same_ids
 
-_OURS = (COMMITS, DATA, DELTAS, META, TAGS, "gc/", "probe/", "lease.json")
+_OURS = (COMMITS, DATA, DELTAS, META, TAGS, SYNC, "gc/", "probe/", "lease.json")
 
 
 @click.command("sync")

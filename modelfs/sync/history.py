@@ -22,6 +22,7 @@ from modelfs.repository.keys import COMMITS, parse_commit_key
 from modelfs.repository.objects import EMPTY_TREE, CommitRecord, Tag
 from modelfs.repository.repository import Repository
 from modelfs.repository.vouching import verified
+from modelfs.sync.mark import read_mark
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,16 @@ class Since:
 @dataclass(slots=True)
 class BranchPlan:
     """What a branch of the target lacks. ``head``: its last commit there, None when there is no such branch;
-    ``before``: the source's commit that this is; ``commits``: what follows, oldest first; ``same``: they are copied as
-    the objects that they are; ``ends``: why older ones are left out; ``ahead``: the target has all of it and more."""
+    ``follows``: the id of the source's commit that this is, b"" when it is none; ``before``: that commit, None when it
+    was collected; ``commits``: what follows, oldest first; ``same``: they are copied as the objects that they are;
+    ``ends``: why older ones are left out; ``ahead``: the target has all of it and more."""
 
     branch: str
     head: CommitRecord | None
     before: CommitRecord | None
     commits: list[CommitRecord]
-    same: bool
+    same: bool = False
+    follows: bytes = b""
     ends: list[str] = field(default_factory=list)
     ahead: bool = False
 
@@ -161,17 +164,24 @@ class HistoryPlanner:
 
     def _branch(self, top: CommitRecord, since: Since | None) -> BranchPlan:
         head = self._target.last(top.branch)
-        plan = BranchPlan(top.branch, head, None, [], same=False)
+        plan = BranchPlan(top.branch, head, None, [])
         fresh = head is None or _pristine(head)
+        mark = read_mark(self._target.store, self._source.format.id, top.branch) if head is not None else None
+        if mark is not None and head is not None and mark.id != head.id:
+            mark = None  # others have written since
         for record in verified(self._source.log(top), plan.ends):
             if head is not None and (record.id == head.id or self.twins(record, head)):
-                plan.before = record
+                plan.before, plan.follows = record, record.id
+                break
+            if mark is not None and record.number <= mark.source_number:
+                if record.number < mark.source_number:
+                    plan.follows = mark.source_id
                 break
             if since is not None and fresh and plan.commits and not since.keeps(record):
                 break
             plan.commits.append(record)
         plan.commits.reverse()
-        if head is not None and plan.before is None:
+        if head is not None and not plan.follows:
             self._check_fits(plan, top, head)
         plan.same = self._same_objects(plan)
         self._check_signatures(plan)
@@ -182,6 +192,7 @@ class HistoryPlanner:
         if _pristine(head):
             if plan.commits and _pristine(plan.commits[0]):
                 plan.before = plan.commits.pop(0)
+                plan.follows = plan.before.id
             return
         if any(self.twins(top, record) for record in self._target.log(head)):
             plan.commits, plan.ahead = [], True
@@ -197,7 +208,7 @@ class HistoryPlanner:
 
     def _same_objects(self, plan: BranchPlan) -> bool:
         """True when the copy can have the very commits of the source."""
-        if not self._same_ids or (plan.head is not None and (plan.before is None or plan.before.id != plan.head.id)):
+        if not self._same_ids or (plan.head is not None and plan.follows != plan.head.id):
             return False
         one_store = self._source.format.id == self._target.format.id
         return all((one_store or not c.signed_by) and self._target.trusts(c) for c in plan.commits)

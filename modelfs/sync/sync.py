@@ -24,6 +24,7 @@ from modelfs.repository.repository import Repository
 from modelfs.store.base import Buffer
 from modelfs.store.clock import store_time
 from modelfs.sync.history import BranchPlan, HistoryPlan, HistoryPlanner, Since
+from modelfs.sync.mark import Mark, write_mark
 from modelfs.sync.objects import Missing, ObjectCopy, Progress
 from modelfs.sync.rewrite import Rewrite
 
@@ -195,6 +196,9 @@ class Sync:
             if made is None:
                 raise self._overtaken(branch)
             before, head = record, made
+        if before is not None and head is not None:
+            mark = Mark(before.number, before.id, head.number, head.id)
+            write_mark(self._target.store, self._source.format.id, branch.branch, mark)
         return head
 
     def _overtaken(self, branch: BranchPlan) -> ConflictError:
