@@ -100,6 +100,9 @@ SYNC_BASES: Final = 16  # chunks that others build on, kept while those are veri
 SYNC_ROUNDS: Final = 3  # times that a sync begins anew because a collection took something away from under it
 SYNC_PAIRS: Final = 1_000_000  # chunks whose ids in both stores are remembered when objects are written anew: 250 MB
 IMPORT_FILES: Final = 4  # files being brought in at once; all share the threads of one upload
+IMPORT_BLOCK: Final = 8 * MiB  # of one read from a server …
+IMPORT_AHEAD: Final = 2  # … and so many of them are read ahead of a file
+IMPORT_SHOWN: Final = 8  # names that were left out, in one message
 
 # --- worker pools of one mount
 READ_THREADS: Final = 16

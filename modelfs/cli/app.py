@@ -31,6 +31,7 @@ COMMANDS: Final = {
     "config": "where the options of a mount come from",
     "ls": "list files in a store",
     "put": "copy local files into a store",
+    "import": "bring in existing directories, buckets and Hugging Face caches",
     "get": "copy files out of a store",
     "cp": "copy inside a store; no bytes move",
     "log": "show the history of a store",
@@ -50,6 +51,9 @@ COMMANDS: Final = {
 }
 
 
+_MODULES: Final = {"import": "importing"}  # Python keeps some words for itself
+
+
 class _Commands(click.Group):
     """Looks commands up by module name, so that one command does not pay for the imports of all."""
 
@@ -59,7 +63,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        found: click.Command = importlib.import_module(f"modelfs.cli.{cmd_name}").command
+        found: click.Command = importlib.import_module(f"modelfs.cli.{_MODULES.get(cmd_name, cmd_name)}").command
         return found
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:

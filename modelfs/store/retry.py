@@ -36,7 +36,8 @@ def _worth_a_retry(error: BaseException) -> bool:
 
 class RetryStore:
     """Wraps ``inner``. ``budget``: seconds for one operation with all its attempts, at most ``attempts`` (default: by
-    whether the store is local); ``first``: upper bound of the first pause between them."""
+    whether the store is local); ``first``: upper bound of the first pause between them; ``foreign``: it is no store of
+    ours, and keys may be any."""
 
     def __init__(
         self,
@@ -45,8 +46,10 @@ class RetryStore:
         attempts: int | None = None,
         first: float = limits.STORE_BACKOFF_FIRST,
         budget: float = limits.STORE_RETRY_BUDGET,
+        foreign: bool = False,
     ) -> None:
         self._inner = inner
+        self._check: Callable[[str], str] = str if foreign else check_key
         self._slots = threading.BoundedSemaphore(limits.STORE_CONCURRENCY)
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -83,21 +86,21 @@ class RetryStore:
         return root if isinstance(root, Path) else None
 
     def get(self, key: str) -> Buffer:
-        data = self._run("get", check_key(key), lambda: self._inner.get(key))
+        data = self._run("get", self._check(key), lambda: self._inner.get(key))
         self._count(gets=1, received=len(data))
         return data
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
-        data = self._run("get_range", check_key(key), lambda: self._inner.get_range(key, start, length))
+        data = self._run("get_range", self._check(key), lambda: self._inner.get_range(key, start, length))
         self._count(gets=1, received=len(data))
         return data
 
     def put(self, key: str, data: Buffer) -> None:
-        self._run("put", check_key(key), lambda: self._inner.put(key, data))
+        self._run("put", self._check(key), lambda: self._inner.put(key, data))
         self._count(puts=1, sent=len(data))
 
     def put_if_absent(self, key: str, data: Buffer) -> None:
-        check_key(key)
+        self._check(key)
         tried = 0
 
         def attempt() -> None:
@@ -113,14 +116,14 @@ class RetryStore:
         self._count(puts=1, sent=len(data))
 
     def size(self, key: str) -> int | None:
-        return self._run("size", check_key(key), lambda: self._inner.size(key))
+        return self._run("size", self._check(key), lambda: self._inner.size(key))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         # A listing that broke off cannot be resumed where it was, so what is tried again is the whole of it.
         return iter(self._run("list", prefix, lambda: list(self._inner.list(prefix))))
 
     def delete(self, key: str) -> None:
-        self._run("delete", check_key(key), lambda: self._inner.delete(key))
+        self._run("delete", self._check(key), lambda: self._inner.delete(key))
 
     def close(self) -> None:
         self._closed.set()

@@ -1,4 +1,4 @@
-"""Local files -> chunks -> manifests without a mount, for `modelfs put`.
+"""Files -> chunks -> manifests without a mount, for `modelfs put` and `modelfs import`.
 
 A file is read window by window; its chunks are hashed, encoded and sent by a few threads, and never more windows
 than those threads can hold are in memory. Blocking; one `Ingest` serves one command.
@@ -24,6 +24,7 @@ from modelfs.repository.repository import Repository, Tensor
 from modelfs.writer.bases import Bases, Earlier, Origin
 
 Progress = Callable[[int], None]  # called with the number of plain bytes that are done
+Read = Callable[[int, int], bytes]  # (offset, length): those bytes, fewer at the end of the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +38,11 @@ class Ingested:
 
 
 class Ingest:
-    """Uploads files into one repository; a context manager that owns the threads."""
+    """Uploads files into one repository; a context manager that owns the threads. ``files``: how many at once."""
 
-    def __init__(self, repo: Repository) -> None:
+    def __init__(self, repo: Repository, files: int = 1) -> None:
         self._repo = repo
+        self._ahead = max(2, 2 * limits.UPLOAD_THREADS // files)  # pieces of one file on their way
         self._window = 2 * repo.format.chunking.max_size
         self._bases = Bases(repo)
         self._pool = ThreadPoolExecutor(limits.UPLOAD_THREADS, "put")
@@ -55,25 +57,32 @@ class Ingest:
         """Bring one regular file into the store. ``origin``: where it goes, which tells what it is a new version of.
         OSError when it cannot be read, UsageError when it changes."""
         with path.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size <= limits.INLINE_MAX:
-                data = os.pread(file.fileno(), size, 0)
-                progress(len(data))
-                return Ingested(Kind.INLINE, data, len(data), 0)
             fd = file.fileno()
-            layout = read_all(detect.parse(size), lambda offset, length: os.pread(fd, length, offset))
-            if layout is None and origin is not None:
-                layout = self._bases.guess(origin, size)
-            earlier = self._bases.earlier(layout, origin, None) if layout is not None else None
-            cutter = Cutter(self._repo.format.chunking, layout)
-            extents, sent = self._chunks(fd, path, size, cutter, earlier, progress)
+            size = os.fstat(fd).st_size
+            return self.content(str(path), size, lambda at, length: os.pread(fd, length, at), progress, origin)
+
+    def content(self, name: str, size: int, read: Read, progress: Progress, origin: Origin | None = None) -> Ingested:
+        """Bring ``size`` bytes into the store. ``name``: for errors, which are those of ``read``, and UsageError when
+        there are fewer."""
+        if size <= limits.INLINE_MAX:
+            data = read(0, size) if size else b""
+            if len(data) != size:
+                raise UsageError(f"{name} became shorter while it was read")
+            progress(size)
+            return Ingested(Kind.INLINE, data, size, 0)
+        layout = read_all(detect.parse(size), read)
+        if layout is None and origin is not None:
+            layout = self._bases.guess(origin, size)
+        earlier = self._bases.earlier(layout, origin, None) if layout is not None else None
+        cutter = Cutter(self._repo.format.chunking, layout)
+        extents, sent = self._chunks(read, name, size, cutter, earlier, progress)
         tensors = self._repo.write_layout(layout) if layout is not None else b""
         manifest = Manifest(size, tuple(extents), tensors)
         self._bases.written(layout, manifest)
         return Ingested(Kind.FILE, self._repo.write_manifest(manifest), size, sent)
 
     def _chunks(
-        self, fd: int, path: Path, size: int, cutter: Cutter, earlier: Earlier | None, progress: Progress
+        self, read: Read, name: str, size: int, cutter: Cutter, earlier: Earlier | None, progress: Progress
     ) -> tuple[list[Extent], int]:
         waiting: deque[Future[tuple[Extent, int]]] = deque()
         extents: list[Extent] = []
@@ -91,15 +100,15 @@ class Ingest:
 
         position = 0
         while position < size:
-            window = memoryview(os.pread(fd, min(self._window, size - position), position))
+            window = memoryview(read(position, min(self._window, size - position)))
             if not window:
-                raise UsageError(f"{path} became shorter while it was read")
+                raise UsageError(f"{name} became shorter while it was read")
             at = 0
             for length in cutter.cut(window, position, position + len(window) == size):
                 tensor = earlier.tensor(position + at, length) if earlier is not None else None
                 waiting.append(self._pool.submit(self._one, window[at : at + length], tensor))
                 at += length
-                while len(waiting) > 2 * limits.UPLOAD_THREADS:
+                while len(waiting) > self._ahead:
                     take()
             position += at
         while waiting:

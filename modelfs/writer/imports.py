@@ -1,0 +1,144 @@
+"""Files that exist elsewhere -> a branch, without a mount: what `modelfs import` does.
+
+Several files are read at once, each once and in order, and share the threads of one upload. A file that the branch
+has with the same size and modification time is not read; of one that is read only the chunks that the store lacks are
+sent. So a run that was stopped costs reading again, and what it had committed not even that. Nothing of the branch is
+removed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+
+import msgspec
+
+from modelfs import limits
+from modelfs.repository.graft import graft
+from modelfs.repository.objects import CommitRecord, Entry, Kind
+from modelfs.repository.repository import Repository
+from modelfs.writer.bases import Origin
+from modelfs.writer.ingest import Ingest, Ingested, Progress
+from modelfs.writer.sources import Item, Source
+
+
+@dataclass(slots=True)
+class Imported:
+    """What became of it. Sizes in bytes: ``bytes`` of files that were read, ``sent`` of them to the store."""
+
+    files: int = 0
+    bytes: int = 0
+    sent: int = 0
+    same: int = 0
+    same_bytes: int = 0
+    commits: int = 0
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What there is to do: ``wanted`` is new or changed, ``same`` files are in the branch as they are."""
+
+    wanted: tuple[Item, ...]
+    same: int
+    same_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the files that are to be read."""
+        return sum(item.entry.size for item in self.wanted if item.is_file)
+
+    @property
+    def files(self) -> int:
+        """How many files are to be read."""
+        return sum(item.is_file for item in self.wanted)
+
+
+class Import:
+    """Brings items of a source into one branch. ``group``: commit whenever so many bytes were read; 0: once, in the
+    end."""
+
+    def __init__(self, repo: Repository, branch: str, message: str, group: int = 0) -> None:
+        self._repo = repo
+        self._branch = branch
+        self._message = message
+        self._group = group
+        self._head = repo.resolve(branch)
+        self._lock = threading.Lock()
+
+    def plan(self, items: Iterator[Item]) -> Plan:
+        """Compare with the branch. Errors of the source as they come."""
+        wanted: list[Item] = []
+        same = same_bytes = 0
+        for item in items:
+            there = self._repo.find(self._head.commit.root, item.path)
+            if not _same(item.entry, there):
+                wanted.append(item)
+            elif item.is_file:
+                same += 1
+                same_bytes += item.entry.size
+        return Plan(tuple(wanted), same, same_bytes)
+
+    def run(self, source: Source, plan: Plan, progress: Progress) -> Imported:
+        """Do it. OSError and StoreError as they come, UsageError for a file that changes while it is read or that
+        stands where a directory is needed; what was committed before stays."""
+        report = Imported(same=plan.same, same_bytes=plan.same_bytes, number=self._head.number)
+        puts: dict[bytes, Entry] = {}
+        since = 0
+        with (
+            Ingest(self._repo, limits.IMPORT_FILES) as ingest,
+            ThreadPoolExecutor(limits.IMPORT_FILES, "import") as pool,
+        ):
+
+            def bring(item: Item) -> Ingested:
+                origin = Origin(self._head.commit.root, item.path)
+                with source.reading(item) as read:
+                    return ingest.content(item.where, item.entry.size, read, progress, origin)
+
+            running: dict[Future[Ingested], Item] = {}
+            try:
+                for item in (*plan.wanted, None):
+                    while running and (item is None or len(running) > limits.IMPORT_FILES):
+                        for future in wait(running, return_when=FIRST_COMPLETED).done:
+                            done, found = running.pop(future), future.result()
+                            puts[done.path] = _entry(done, found)
+                            report.files += 1
+                            report.bytes += found.size
+                            report.sent += found.sent
+                            since += found.size
+                    if item is not None and item.is_file:
+                        running[pool.submit(bring, item)] = item
+                    elif item is not None:
+                        puts[item.path] = item.entry
+                    if puts and (item is None or 0 < self._group <= since):
+                        self._commit(puts, since, report)
+                        puts, since = {}, 0
+            finally:
+                for future in running:
+                    future.cancel()
+        return report
+
+    def _commit(self, puts: dict[bytes, Entry], size: int, report: Imported) -> None:
+        files = sum(entry.kind in (Kind.FILE, Kind.INLINE) for entry in puts.values())
+        root = graft(self._repo, self._head.commit.root, puts)
+        made: CommitRecord = self._repo.commit(self._branch, self._head, root, self._message, files, size)
+        self._head = made
+        report.commits += 1
+        report.number = made.number
+
+
+def _entry(item: Item, found: Ingested) -> Entry:
+    return msgspec.structs.replace(item.entry, kind=found.kind, content=found.content, size=found.size)
+
+
+def _same(entry: Entry, there: Entry | None) -> bool:
+    """True when the branch has it: directories stay as they are, files are told by size and modification time."""
+    if there is None:
+        return False
+    if entry.kind is Kind.DIRECTORY:
+        return there.kind is Kind.DIRECTORY
+    if entry.kind is Kind.SYMLINK:
+        return there.kind is Kind.SYMLINK and there.content == entry.content
+    return there.kind in (Kind.FILE, Kind.INLINE) and (there.size, there.mtime_ns) == (entry.size, entry.mtime_ns)
