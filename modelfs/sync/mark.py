@@ -38,11 +38,24 @@ def mark_key(source: str, branch: str) -> str:
     return f"{SYNC}{source}/{branch}"
 
 
+def pack_mark(mark: Mark) -> bytes:
+    """Plain bytes of a mark."""
+    return msgspec.msgpack.encode(mark)
+
+
+def unpack_mark(plain: bytes) -> Mark:
+    """A mark. ValueError."""
+    try:
+        return msgspec.msgpack.decode(plain, type=Mark)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+
+
 def read_mark(store: Store, source: str, branch: str) -> Mark | None:
     """The mark, None when there is none. CorruptError."""
     key = mark_key(source, branch)
     try:
-        return msgspec.msgpack.decode(unwrap(store.get(key)), type=Mark)
+        return unpack_mark(unwrap(store.get(key)))
     except NotFoundError:
         return None
     except ValueError as error:
@@ -51,4 +64,4 @@ def read_mark(store: Store, source: str, branch: str) -> Mark | None:
 
 def write_mark(store: Store, source: str, branch: str, mark: Mark) -> None:
     """Put a mark in the place of the one before."""
-    store.put(mark_key(source, branch), wrap(msgspec.msgpack.encode(mark), checksum=True))
+    store.put(mark_key(source, branch), wrap(pack_mark(mark), checksum=True))

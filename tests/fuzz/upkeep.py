@@ -30,6 +30,7 @@ from modelfs.repository.repository import Repository
 from modelfs.repository.retention import Retention
 from modelfs.repository.seen import SeenHeads
 from modelfs.store import lease
+from modelfs.sync.mark import Mark, pack_mark, unpack_mark
 
 _scratch: Final = tempfile.TemporaryDirectory(prefix="modelfs-fuzz-upkeep-")  # gone when the process ends
 _NAME: Final = gc.sentence_name(3, 0)
@@ -90,6 +91,7 @@ def _collections() -> list[Target]:
     structured = (mutate.blind, _behind_the_header)
     held = b'{"token": "x", "host": "h", "pid": 3, "user": "u", "expires": 1.5}'
     return [
+        Target("sync-mark", again(unpack_mark, pack_mark), (pack_mark(Mark(7, bytes(32), 8, bytes(range(32)))),)),
         Target("gc-run", again(gc.unpack_run, gc.pack), packed[:1], mutations=structured),
         Target("gc-sentence", sentence, packed[1:4], mutations=structured, memory=limits.META_OBJECT_MAX),
         Target("gc-collected", collected, packed[4:], mutations=structured, memory=limits.META_OBJECT_MAX),

@@ -491,6 +491,16 @@ def test_a_mark_counts_only_while_nobody_else_writes(world: World) -> None:
         sync(world.open(), target)
 
 
+def test_a_damaged_mark_is_named(world: World) -> None:
+    source, to = world.open(), other(world)
+    sync(source, to.open())
+    (key,) = to.keys("sync/")
+    to.store.objects[key] = (to.store.objects["tags/v1"][0], 0.0)
+    with pytest.raises(CorruptError, match=f"{key} .* can be deleted"):
+        sync(source, to.open())
+    to.check()
+
+
 def test_two_that_write_one_branch(world: World) -> None:
     source, to = world.open(), other(world)
     view = to.store.view()
