@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -98,14 +99,10 @@ def command(
             if copy.format.id == repo.format.id and not single_writer:
                 probe_exclusive_put(copy.store)  # that a store of this id was probed says nothing of this one
             stack.enter_context(writing(copy, single_writer=single_writer))
-        with counter() as tick:
-            report = Sync(repo, copy, rewrite=rewrite).run(
-                refs,
-                begin,
-                dry_run=dry_run,
-                bar=lambda total: progress_bar("copying", total),
-                tick=lambda: tick("looking at objects", 1),
-            )
+        run = Sync(repo, copy, rewrite=rewrite)
+        report = run.run(
+            refs, begin, dry_run=dry_run, bar=lambda total: progress_bar("copying", total), looking=_looking
+        )
         if mirror and not dry_run:
             second.put_if_absent(FORMAT_KEY, first.get(FORMAT_KEY))
     for branch in report.branches:
@@ -119,6 +116,12 @@ def command(
         print_json({"source": first.url, "target": second.url, "dry_run": dry_run, **asdict(report)})
     else:
         _show(report, dry_run=dry_run)
+
+
+@contextlib.contextmanager
+def _looking() -> Iterator[Callable[[], None]]:
+    with counter() as tick:
+        yield lambda: tick("looking at objects", 1)
 
 
 def _for_source(store: Store, given: Access, theirs: Secret | None) -> Access:

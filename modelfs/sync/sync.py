@@ -29,6 +29,7 @@ from modelfs.sync.objects import Missing, ObjectCopy, Progress
 from modelfs.sync.rewrite import Rewrite
 
 Bar = Callable[[int], AbstractContextManager[Progress]]  # shows how far one gets with so many plain bytes
+Looking = Callable[[], AbstractContextManager[Callable[[], None]]]  # shows how many objects were looked at
 
 
 @dataclass(slots=True)
@@ -79,15 +80,13 @@ class Sync:
         if self._same_ids:
             target.use_local(self._from_source)
 
-    def run(
-        self, refs: tuple[str, ...], since: Since | None, *, dry_run: bool, bar: Bar, tick: Callable[[], None]
-    ) -> Report:
-        """Do it. ``tick`` is called for each object that is looked at. UsageError for what cannot be, ConflictError
-        when somebody else writes the branch; NotFoundError and CorruptError name what the source lacks."""
+    def run(self, refs: tuple[str, ...], since: Since | None, *, dry_run: bool, bar: Bar, looking: Looking) -> Report:
+        """Do it. UsageError for what cannot be, ConflictError when somebody else writes the branch; NotFoundError and
+        CorruptError name what the source lacks."""
         failed = ""
         for rounds in range(limits.SYNC_ROUNDS, 0, -1):
             try:
-                return self._round(refs, since, dry_run=dry_run, bar=bar, tick=tick)
+                return self._round(refs, since, dry_run=dry_run, bar=bar, looking=looking)
             except (NotFoundError, CollectedError) as error:
                 # A collection of either store may have taken it; then it is not needed any more, or comes again.
                 key = error.key if isinstance(error, NotFoundError) else str(error)
@@ -97,11 +96,11 @@ class Sync:
         raise AssertionError
 
     def _round(
-        self, refs: tuple[str, ...], since: Since | None, *, dry_run: bool, bar: Bar, tick: Callable[[], None]
+        self, refs: tuple[str, ...], since: Since | None, *, dry_run: bool, bar: Bar, looking: Looking
     ) -> Report:
         plan = self._history.plan(refs, since)
         if self._rewrite:
-            return self._write_anew(plan, dry_run=dry_run, bar=bar, tick=tick)
+            return self._write_anew(plan, dry_run=dry_run, bar=bar, looking=looking)
         intake = self._target.intake()
         if any(branch.whole and branch.commits for branch in plan.branches):
             intake.expect_many()
@@ -110,8 +109,9 @@ class Sync:
             return intake.has_chunk(ChunkId(found.id)) if found.what is What.CHUNK else intake.has_meta(found.id)
 
         missing = Missing(self._source, has)
-        for branch in plan.branches:
-            missing.find(branch, tick)
+        with looking() as tick:
+            for branch in plan.branches:
+                missing.find(branch, tick)
         report = Report(present=missing.present, bytes=missing.chunks.bytes)
         report.chunks, report.metadata = len(missing.chunks), missing.objects - len(missing.chunks)
         if not dry_run:
@@ -122,15 +122,16 @@ class Sync:
         self._finish(plan, report, dry_run=dry_run, root=lambda before, there, record: record.commit.root)
         return report
 
-    def _write_anew(self, plan: HistoryPlan, *, dry_run: bool, bar: Bar, tick: Callable[[], None]) -> Report:
+    def _write_anew(self, plan: HistoryPlan, *, dry_run: bool, bar: Bar, looking: Looking) -> Report:
         shown: list[Progress] = []
         with Rewrite(self._source, self._target, lambda count: shown[0](count)) as rewrite:
             for branch in plan.branches:
                 if branch.commits and branch.before is not None and branch.head is not None:
                     rewrite.learn(branch.before.commit.root, branch.head.commit.root)
             missing = Missing(self._source, lambda found: found.what is What.CHUNK and rewrite.knows(found.id))
-            for branch in plan.branches:
-                missing.find(branch, tick)
+            with looking() as tick:
+                for branch in plan.branches:
+                    missing.find(branch, tick)
             report = Report(bytes=missing.chunks.bytes, present=missing.present)
             report.chunks, report.metadata = len(missing.chunks), missing.objects - len(missing.chunks)
 

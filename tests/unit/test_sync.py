@@ -41,7 +41,9 @@ def sync(
     dry_run: bool = False,
 ) -> Report:
     begin = parse_since(source, since) if since is not None else None
-    return Sync(source, target, rewrite=rewrite).run(refs, begin, dry_run=dry_run, bar=no_bar, tick=lambda: None)
+    looking = contextlib.nullcontext(lambda: None)
+    run = Sync(source, target, rewrite=rewrite)
+    return run.run(refs, begin, dry_run=dry_run, bar=no_bar, looking=lambda: looking)
 
 
 def mirror(world: World) -> tuple[World, Repository]:
