@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import pickletools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -32,7 +32,16 @@ _DTYPES: Final = {
     "ComplexDoubleStorage": ("C128", 16),
     "UntypedStorage": ("U8", 1),
 }
+_TYPES: Final = {  # types without a storage class of their own, as `_rebuild_tensor_v3` names them
+    "torch uint16": "U16",
+    "torch uint32": "U32",
+    "torch uint64": "U64",
+    "torch float8_e4m3fn": "F8_E4M3",
+    "torch float8_e5m2": "F8_E5M2",
+}
 _NAMES_DEPTH: Final = 128
+_ORDERED: Final = "collections OrderedDict"
+_OTHERS_MAX: Final = 1000
 
 
 @dataclass(slots=True)
@@ -45,6 +54,29 @@ class Storage:
     count: int
     name: str = ""
     shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A tensor as the pickle has it: elements of a storage from ``offset`` on, with a ``stride`` for each side of
+    ``shape``, all counted in elements of ``dtype``. ``name``: the keys on the way to it, joined by dots."""
+
+    name: str
+    storage: Storage
+    dtype: str
+    offset: int
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What is in a pickle. ``others``: names of values that are no tensors, or of what they are in; ``unread``: (name,
+    what it is) of tensors that are more than a run of a storage (sparse, quantised)."""
+
+    views: tuple[View, ...]
+    others: tuple[str, ...]
+    unread: tuple[tuple[str, str], ...]
 
 
 @dataclass(slots=True)
@@ -65,6 +97,9 @@ class _Call:
 class _Tensor:
     storage: Storage
     shape: tuple[int, ...]
+    dtype: str
+    offset: object = 0
+    stride: object = ()
 
 
 @dataclass(slots=True)
@@ -79,6 +114,7 @@ class _NotUnderstoodError(ValueError):
 
 
 _MARK: Final = object()
+_NONSENSE: Final = (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError, MemoryError)
 
 
 def read(data: bytes, budget: Budget | None = None) -> tuple[int, dict[str, Storage]] | None:
@@ -86,15 +122,22 @@ def read(data: bytes, budget: Budget | None = None) -> tuple[int, dict[str, Stor
     when ``data`` ends before the pickle does. ``budget``: of the archive that the pickle lies in."""
     machine = _Machine(budget or Budget())
     try:
-        for opcode, argument, position in pickletools.genops(data):
-            machine.budget.operation()
-            if opcode.name == "STOP":
-                machine.name_storages()
-                return (position or 0) + 1, machine.storages
-            machine.step(opcode.name, argument)
-    except (ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError, MemoryError):
+        length = machine.run(data)
+        if length is not None:
+            machine.name_storages()
+            return length, machine.storages
+    except _NONSENSE:
         return None
     return None
+
+
+def contents(data: bytes) -> Contents | None:
+    """Every tensor in a pickle. None when it makes no sense."""
+    machine = _Machine(Budget())
+    try:
+        return machine.contents() if machine.run(data) is not None else None
+    except _NONSENSE:
+        return None
 
 
 class _Machine:
@@ -105,6 +148,15 @@ class _Machine:
         self.storages: dict[str, Storage] = {}
         self._stack: list[object] = []
         self._memo: dict[int, object] = {}
+
+    def run(self, data: bytes) -> int | None:
+        """All opcodes: the length of the pickle, None when ``data`` ends before it does."""
+        for opcode, argument, position in pickletools.genops(data):
+            self.budget.operation()
+            if opcode.name == "STOP":
+                return (position or 0) + 1
+            self.step(opcode.name, argument)
+        return None
 
     def step(self, name: str, argument: object) -> None:
         """One opcode. An exception when it makes no sense here."""
@@ -152,7 +204,7 @@ class _Machine:
 
     def _set(self, values: list[object]) -> None:
         target = self._stack[-1]
-        if isinstance(target, _Call) and _named(target.function, "collections OrderedDict"):
+        if isinstance(target, _Call) and _named(target.function, _ORDERED):
             # torch saves state dicts so; what they hold is what counts
             target.arguments = target.arguments if isinstance(target.arguments, _Pairs) else _Pairs([])
             target = target.arguments
@@ -181,7 +233,12 @@ class _Machine:
         storage = arguments[0]
         if not isinstance(shape, tuple) or len(shape) > limits.LAYOUT_SIDES_MAX or not all(map(_is_count, shape)):
             return None
-        return _Tensor(storage, shape)
+        dtype = storage.dtype
+        if function.name.endswith("_rebuild_tensor_v3"):
+            chosen = arguments[6] if len(arguments) > 6 else None
+            dtype = _TYPES.get(chosen.name, "") if isinstance(chosen, _Global) else ""
+        offset, stride = arguments[1:4:2] if len(arguments) > 3 else (None, None)
+        return _Tensor(storage, shape, dtype, offset, stride)
 
     def _build(self) -> None:
         (state,) = self._pop(1)
@@ -205,29 +262,68 @@ class _Machine:
 
     def name_storages(self) -> None:
         """Give each storage the path of the first tensor that lies in it."""
+        for path, value in self._leaves():
+            if isinstance(value, _Tensor) and not value.storage.name:
+                storage = value.storage
+                storage.name = path or storage.key
+                whole = math.prod(value.shape) == storage.count
+                storage.shape = value.shape if whole else (storage.count,)
+        for storage in self.storages.values():
+            if not storage.name:
+                storage.name, storage.shape = storage.key, (storage.count,)
+
+    def contents(self) -> Contents:
+        """Tensors and what else there is, by name. ValueError when a tensor makes no sense."""
+        views: list[View] = []
+        others: dict[str, None] = {}
+        unread: dict[str, str] = {}
+        for path, value in self._leaves():
+            if isinstance(value, _Tensor):
+                views.append(_view(path, value))
+            elif isinstance(value, _Call) and (kind := _tensor_kind(value)):
+                unread[path] = kind
+            elif not isinstance(value, (list, tuple, _Pairs, _Call, _Global)) and len(others) < _OTHERS_MAX:
+                others[path] = None
+        return Contents(tuple(views), tuple(others), tuple(unread.items()))
+
+    def _leaves(self) -> Iterator[tuple[str, object]]:
+        """Every value below the one that the pickle makes, with the keys on the way to it; a container before what is
+        in it, and once."""
         # Names are put together when their turn comes: many members may have one long name above them.
         waiting: list[tuple[str, str, object, int]] = [("", "", self._stack[-1], 0)]
         seen: set[int] = set()
         while waiting:
             above, key, value, depth = waiting.pop()
-            if not isinstance(value, (_Tensor, list, tuple, _Pairs, _Call)) or depth > _NAMES_DEPTH:
+            if depth > _NAMES_DEPTH:
+                continue
+            if not isinstance(value, (_Tensor, list, tuple, _Pairs, _Call)):
+                yield above or key, value  # there may be millions: they are not worth a name of their own
                 continue
             key = key[: limits.PATH_MAX]
             path = self.budget.name(f"{above}.{key}" if above and key else above or key)
-            if isinstance(value, _Tensor):
-                storage = value.storage
-                if not storage.name:
-                    storage.name = path or storage.key
-                    whole = math.prod(value.shape) == storage.count
-                    storage.shape = value.shape if whole else (storage.count,)
-                continue
-            if id(value) in seen:
-                continue
-            seen.add(id(value))
-            waiting.extend(reversed([(path, name, item, depth + 1) for name, item in _members(value)]))
-        for storage in self.storages.values():
-            if not storage.name:
-                storage.name, storage.shape = storage.key, (storage.count,)
+            if isinstance(value, (list, tuple, _Pairs, _Call)):
+                if id(value) in seen:
+                    continue
+                seen.add(id(value))
+                waiting.extend(reversed([(path, name, item, depth + 1) for name, item in _members(value)]))
+            yield path, value
+
+
+def _view(name: str, tensor: _Tensor) -> View:
+    offset, stride = tensor.offset, tensor.stride
+    if not _is_count(offset) or not isinstance(stride, tuple) or len(stride) != len(tensor.shape):
+        raise _NotUnderstoodError(name)
+    if not all(map(_is_count, stride)):
+        raise _NotUnderstoodError(name)
+    assert isinstance(offset, int)
+    return View(name, tensor.storage, tensor.dtype, offset, tensor.shape, stride)
+
+
+def _tensor_kind(call: _Call) -> str:
+    """What torch would rebuild by a call that is not understood; "" for other calls."""
+    name = call.function.name if isinstance(call.function, _Global) else ""
+    module, _, function = name.partition(" ")
+    return function if module.startswith("torch") and function.startswith("_rebuild") else ""
 
 
 def _is_count(value: object) -> bool:
@@ -243,7 +339,10 @@ def _members(value: object) -> Iterable[tuple[str, object]]:
     if isinstance(value, _Pairs):
         return [(str(key), item) for key, item in value.items if isinstance(key, (str, int))]
     if isinstance(value, _Call):
-        return [("", value.arguments), ("", value.state)]  # these have no names of their own worth showing
+        if _named(value.function, _ORDERED):  # its state is what torch notes of modules: versions
+            return [("", value.arguments)]
+        state = [("", value.state)] if value.state is not None else []
+        return [("", value.arguments), *state]  # these have no names of their own worth showing
     return [(str(i), item) for i, item in enumerate(value)] if isinstance(value, (list, tuple)) else []
 
 

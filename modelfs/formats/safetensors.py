@@ -23,6 +23,8 @@ class _Tensor(msgspec.Struct, frozen=True):
     data_offsets: tuple[_Count, _Count]
 
 
+METADATA: Final = "__metadata__"
+
 _decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _tensor: Final = msgspec.json.Decoder(_Tensor)
 
@@ -37,7 +39,7 @@ def parse(size: int | None) -> Parser:
     length = _length((yield Want(0, _PREFIX)))
     header = yield Want(_PREFIX, length)
     data = _PREFIX + length
-    spans = _spans(header, data) if len(header) == length else None
+    spans = tensors(header, data) if len(header) == length else None
     if spans is None:
         return None
     end = max((span.offset + span.length for span in spans), default=data)
@@ -48,12 +50,12 @@ def _length(head: bytes) -> int:
     return int.from_bytes(head[:_PREFIX], "little")
 
 
-def _spans(header: bytes, data: int) -> list[Span] | None:
-    """The tensors of a header; None when it is no header."""
+def tensors(header: bytes, data: int) -> list[Span] | None:
+    """The tensors of a header, empty ones too, in its order; None when it is no header. ``data``: where it ends."""
     found: list[Span] = []
     try:
         for name, raw in _decoder.decode(header).items():
-            if name == "__metadata__":
+            if name == METADATA:
                 continue
             tensor = _tensor.decode(raw)
             begin, end = tensor.data_offsets
@@ -63,3 +65,8 @@ def _spans(header: bytes, data: int) -> list[Span] | None:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     return found
+
+
+def metadata(header: bytes) -> dict[str, str]:
+    """What a header says beside its tensors. ValueError when that is no text."""
+    return msgspec.json.decode(_decoder.decode(header).get(METADATA, b"{}"), type=dict[str, str])

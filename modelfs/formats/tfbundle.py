@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Final
 
 from modelfs import limits
@@ -18,9 +19,10 @@ from modelfs.formats.layout import Budget, Layout, Span, TooMuchError, layout
 INDEX_SUFFIX: Final = b".index"
 INDEX_MAX: Final = 16 * limits.MiB
 _DATA: Final = re.compile(rb"\.data-(\d{5})-of-\d{5}(?:\.tempstate\d+)?$")
-_MAGIC: Final = (0xDB4775248B80FB57).to_bytes(8, "little")
+MAGIC: Final = (0xDB4775248B80FB57).to_bytes(8, "little")
 _FOOTER: Final = 48
 _TRAILER: Final = 5  # of a block: compression, checksum
+STRING: Final = "STRING"
 _DTYPES: Final = {
     1: "F32",
     2: "F64",
@@ -28,6 +30,7 @@ _DTYPES: Final = {
     4: "U8",
     5: "I16",
     6: "I8",
+    7: STRING,
     8: "C64",
     9: "I64",
     10: "BOOL",
@@ -37,7 +40,18 @@ _DTYPES: Final = {
     19: "F16",
     22: "U32",
     23: "U64",
+    24: "F8_E5M2",
+    25: "F8_E4M3",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A whole index: (number of the data file, stored in slices, tensor) by key. ``little``: byte order of the data."""
+
+    shards: int
+    little: bool
+    entries: tuple[tuple[int, bool, Span], ...]
 
 
 class _LieError(ValueError):
@@ -63,8 +77,24 @@ def parse_index(index: bytes, shard: int) -> Layout | None:
     return layout("tensorflow", spans, end) if spans else None
 
 
+def read_index(index: bytes) -> Index | None:
+    """Every entry; tensors of text have the type `STRING`. None when ``index`` makes no sense."""
+    shards, little = 0, True
+    entries = []
+    try:
+        for key, value in _table(index):
+            if not key:
+                fields = {number: found for number, found in _fields(value) if isinstance(found, int)}
+                shards, little = fields.get(1, 0), not fields.get(2, 0)
+            else:
+                entries.append(_described(key, value))
+    except (_LieError, TooMuchError, IndexError):
+        return None
+    return Index(shards, little, tuple(entries)) if len(entries) <= limits.LAYOUT_SPANS_MAX else None
+
+
 def _table(index: bytes) -> Iterator[tuple[bytes, bytes]]:
-    if len(index) < _FOOTER or index[-8:] != _MAGIC:
+    if len(index) < _FOOTER or index[-8:] != MAGIC:
         raise _LieError
     footer = index[-_FOOTER:]
     _, at = _varint(footer, 0)
@@ -103,19 +133,28 @@ def _block(index: bytes, start: int, size: int, budget: Budget) -> Iterator[tupl
 
 
 def _entry(key: bytes, value: bytes, shard: int) -> Span | None:
+    found, _, span = _described(key, value)
+    if found != shard:
+        return None
+    return replace(span, dtype="") if span.dtype == STRING else span
+
+
+def _described(key: bytes, value: bytes) -> tuple[int, bool, Span]:
+    """Number of the data file, whether the tensor is stored in slices, the tensor."""
     fields: dict[int, int] = {}
     shape: tuple[int, ...] = ()
+    sliced = False
     for number, found in _fields(value):
         if isinstance(found, int):
             fields[number] = found
         elif number == 2:
             shape = tuple(_dimension(dim) for n, dim in _fields(found) if n == 2 and isinstance(dim, bytes))
-    if fields.get(3, 0) != shard:
-        return None
+        sliced = sliced or number == 7
     offset, size = fields.get(4, 0), fields.get(5, 0)
     if offset > limits.FILE_SIZE_MAX or size > limits.FILE_SIZE_MAX:
         raise _LieError
-    return Span(offset, size, _DTYPES.get(fields.get(1, 0), ""), shape, key.decode("utf-8", "replace"))
+    dtype = _DTYPES.get(fields.get(1, 0), "")
+    return fields.get(3, 0), sliced, Span(offset, size, dtype, shape, key.decode("utf-8", "replace"))
 
 
 def _dimension(message: bytes) -> int:

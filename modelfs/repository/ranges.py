@@ -8,11 +8,12 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final
 
 from modelfs.ids import ChunkId
-from modelfs.repository.objects import Manifest
+from modelfs.repository.objects import Extent, Manifest
 from modelfs.repository.repository import Repository
 
 _KEPT: Final = 8  # decoded chunks: at most 256 MiB, usually 32
@@ -33,15 +34,17 @@ class Ranges:
 
     def parts(self, offset: int, length: int) -> list[Part]:
         """What ``[offset, offset + length)`` consists of; nothing is read."""
-        found: list[Part] = []
+        return [(e.id, start if e.id else 0, count) for e, start, count in self.extents(offset, length)]
+
+    def extents(self, offset: int, length: int) -> Iterator[tuple[Extent, int, int]]:
+        """As `parts`, with the whole extents: (extent, offset in it, length)."""
         end = min(offset + length, self._manifest.size)
         i = bisect_right(self._starts, offset) - 1
         while offset < end:
             extent, start = self._manifest.chunks[i], self._starts[i]
             stop = min(end, start + extent.length)
-            found.append((extent.id, offset - start if extent.id else 0, stop - offset))
+            yield extent, offset - start, stop - offset
             offset, i = stop, i + 1
-        return found
 
     def read(self, offset: int, length: int) -> bytes:
         """The bytes, fewer at the end of the file. Errors as `Repository.read_chunk`."""

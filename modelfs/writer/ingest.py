@@ -17,8 +17,8 @@ from modelfs import limits
 from modelfs.chunking.cutter import Cutter
 from modelfs.chunking.zeros import is_zero
 from modelfs.errors import UsageError
-from modelfs.formats import detect
-from modelfs.formats.layout import read_all
+from modelfs.formats import detect, tfbundle
+from modelfs.formats.layout import Layout, read_all
 from modelfs.repository.objects import Extent, Kind, Manifest
 from modelfs.repository.repository import Repository, Tensor
 from modelfs.writer.bases import Bases, Earlier, Origin
@@ -59,18 +59,27 @@ class Ingest:
         with path.open("rb", buffering=0) as file:
             fd = file.fileno()
             size = os.fstat(fd).st_size
-            return self.content(str(path), size, lambda at, length: os.pread(fd, length, at), progress, origin)
+            told = _bundle(path, size)
+            return self.content(str(path), size, lambda at, length: os.pread(fd, length, at), progress, origin, told)
 
-    def content(self, name: str, size: int, read: Read, progress: Progress, origin: Origin | None = None) -> Ingested:
+    def content(
+        self,
+        name: str,
+        size: int,
+        read: Read,
+        progress: Progress,
+        origin: Origin | None = None,
+        told: Layout | None = None,
+    ) -> Ingested:
         """Bring ``size`` bytes into the store. ``name``: for errors, which are those of ``read``, and UsageError when
-        there are fewer."""
+        there are fewer. ``told``: the layout of content that does not tell its own."""
         if size <= limits.INLINE_MAX:
             data = read(0, size) if size else b""
             if len(data) != size:
                 raise UsageError(f"{name} became shorter while it was read")
             progress(size)
             return Ingested(Kind.INLINE, data, size, 0)
-        layout = read_all(detect.parse(size), read)
+        layout = read_all(detect.parse(size), read) or told
         if layout is None and origin is not None:
             layout = self._bases.guess(origin, size)
         earlier = self._bases.earlier(layout, origin, None) if layout is not None else None
@@ -120,3 +129,18 @@ class Ingest:
             return Extent(b"", len(piece)), 0
         chunk, sent = self._repo.write_chunk(piece, tensor)
         return Extent(chunk, len(piece)), sent
+
+
+def _bundle(path: Path, size: int) -> Layout | None:
+    """The layout of a data file of a TensorFlow bundle, by the index beside it."""
+    shard = tfbundle.shard_of(os.fsencode(path.name))
+    if shard is None:
+        return None
+    index = path.with_name(path.name.rpartition(".data-")[0] + os.fsdecode(tfbundle.INDEX_SUFFIX))
+    try:
+        if index.stat().st_size > tfbundle.INDEX_MAX:
+            return None
+        found = tfbundle.parse_index(index.read_bytes(), shard)
+    except OSError:  # there is none
+        return None
+    return found if found is not None and found.size == size else None

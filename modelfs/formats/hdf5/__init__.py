@@ -24,9 +24,10 @@ def looks_like(head: bytes) -> bool:
     return head.startswith(_SIGNATURE)
 
 
-def parse(size: int | None, budget: Budget | None = None) -> Parser:
+def parse(size: int | None, budget: Budget | None = None, passed: list[str] | None = None) -> Parser:
     """Nothing before the file is finished: the library writes all over it until it is closed. ``budget``: of the
-    archive that the file lies in."""
+    archive that the file lies in; ``passed`` gets the paths of data sets that are not one run of bytes, and of groups
+    that are not understood."""
     if size is None:
         yield whole_file()
         return None
@@ -35,7 +36,7 @@ def parse(size: int | None, budget: Budget | None = None) -> Parser:
         source = Bytes(size, budget)
         root = yield from _root(source)
         if root is not None:
-            yield from walk(source, root, spans)
+            yield from walk(source, root, spans, [] if passed is None else passed)
     except LieError:
         return None
     return layout("hdf5", spans[: limits.LAYOUT_SPANS_MAX], size) if spans else None

@@ -8,6 +8,7 @@ from typing import Final
 from modelfs.formats.hdf5.reading import Bytes, LieError, Reading
 
 DATASPACE: Final = 0x01
+LINK_INFO: Final = 0x02
 DATATYPE: Final = 0x03
 LINK: Final = 0x06
 LAYOUT: Final = 0x08
@@ -123,6 +124,13 @@ def datatype(source: Bytes, message: Message) -> Reading[tuple[str, int]]:
         exponent = yield from source.number(message.start + 13, 1)
         return {5: "F16", 8: "BF16"}.get(exponent, ""), size
     return "", size
+
+
+def dense(source: Bytes, message: Message) -> Reading[bool]:
+    """Whether the links of a group are in a heap instead of its header."""
+    flags = yield from source.number(message.start + 1, 1)
+    heap = yield from source.address(message.start + 2 + (8 if flags & 1 else 0))
+    return heap is not None
 
 
 def link(source: Bytes, message: Message) -> Reading[tuple[str, int] | None]:

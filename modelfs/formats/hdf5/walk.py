@@ -18,8 +18,9 @@ _TREE_LEVELS: Final = 32
 _SYMBOL_REST: Final = 24  # of a symbol table entry, behind its two addresses
 
 
-def walk(source: Bytes, root: int, spans: list[Span]) -> Reading[None]:
-    """Add the bytes of every data set that can be reached from the group at ``root``."""
+def walk(source: Bytes, root: int, spans: list[Span], passed: list[str]) -> Reading[None]:
+    """Add the bytes of every data set that can be reached from the group at ``root``. ``passed`` gets the paths of
+    those that are not one run of bytes, and of groups that are not understood."""
     waiting: list[tuple[int, str]] = [(root, "")]
     seen: set[int] = set()
     while waiting and len(spans) <= limits.LAYOUT_SPANS_MAX:
@@ -30,8 +31,13 @@ def walk(source: Bytes, root: int, spans: list[Span]) -> Reading[None]:
         found = yield from messages.messages(source, address)
         by_kind = {message.kind: message for message in reversed(found)}
         if (layout := by_kind.get(messages.LAYOUT)) is not None:
-            yield from _data_set(source, path, layout, by_kind, spans)
+            before = len(spans)
+            one_run = yield from _data_set(source, path, layout, by_kind, spans)
+            if not one_run or len(spans) != before + 1:
+                passed.append(path)
             continue
+        if (info := by_kind.get(messages.LINK_INFO)) is not None and (yield from messages.dense(source, info)):
+            passed.append(path)
         links = []
         for message in found:
             if message.kind == messages.LINK:
@@ -94,9 +100,10 @@ def _leaves(source: Bytes, root: int, kind: int, key_width: int) -> Reading[list
 
 def _data_set(
     source: Bytes, path: str, layout: Message, by_kind: dict[int, Message], spans: list[Span]
-) -> Reading[None]:
+) -> Reading[bool]:
+    """True when the data set is one run of bytes."""
     if messages.DATASPACE not in by_kind:
-        return
+        return False
     shape = yield from messages.dataspace(source, by_kind[messages.DATASPACE])
     dtype, width = "", 1
     if messages.DATATYPE in by_kind:
@@ -104,7 +111,7 @@ def _data_set(
     version, kind = yield from source.read(layout.start, 2)
     at = layout.start + 2
     if version not in (3, 4):
-        return
+        return False
     if kind == _CONTIGUOUS:
         address = yield from source.address(at)
         length = yield from source.length(at + source.offset_width)
@@ -116,6 +123,7 @@ def _data_set(
             if address + length > source.size:
                 raise LieError
             spans.append(Span(address, length, dtype, (), source.budget.name(f"{path}[{where}]")))
+    return kind == _CONTIGUOUS
 
 
 Places = list[tuple[str, tuple[int, int]]]  # (place in the data set, (address, length))
