@@ -41,8 +41,6 @@ def compose(repo: Repository, plan: Plan, mode: int) -> Composed:
     layout = read_all(detect.parse(plan.size), plan.outline) or Layout(plan.format, tuple(plan.spans), plan.size)
     composer = _Composer(repo, plan, layout)
     manifest = Manifest(plan.size, composer.run(), repo.write_layout(layout) if layout.format else b"")
-    if len(manifest.chunks) > limits.MANIFEST_CHUNKS_MAX:
-        raise UsageError(f"the file would have {len(manifest.chunks):,} chunks")
     return Composed(_entry(Kind.FILE, mode, plan.size, repo.write_manifest(manifest)), composer.shared, composer.sent)
 
 
@@ -112,3 +110,5 @@ class _Composer:
         if not extent.id and self._extents and not self._extents[-1].id:
             extent = Extent(b"", self._extents.pop().length + extent.length)
         self._extents.append(extent)
+        if len(self._extents) > limits.MANIFEST_CHUNKS_MAX:
+            raise UsageError(f"a file has at most {limits.MANIFEST_CHUNKS_MAX:,} chunks")

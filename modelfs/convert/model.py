@@ -74,6 +74,8 @@ def checked(model: Model) -> Model:
         raise UsageError("there is no tensor in it")
     if len(model.tensors) > limits.TENSOR_TABLE_MAX:
         raise UsageError(f"it has {len(model.tensors):,} tensors; {limits.TENSOR_TABLE_MAX:,} is the most")
+    if model.size > limits.MANIFEST_CHUNKS_MAX * limits.CHUNK_AVG:
+        raise UsageError(f"its tensors would have {model.size:,} bytes")
     names: set[str] = set()
     for tensor in model.tensors:
         what = f"tensor {tensor.name[:200]!r}"

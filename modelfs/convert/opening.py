@@ -49,6 +49,21 @@ def open_model(repo: Repository, root: Entry, path: str) -> Opened:
     return _Opening(repo, root).open(path.strip("/"))
 
 
+def read_file(file: StoredFile) -> Model:
+    """The model in one file, as it says itself. UsageError when it makes no sense; see `checked` too."""
+    head = file.read(0, 64)
+    if head.startswith(b"PK"):
+        members = list(ziparchive.members(file))
+        if any(map(torch.is_program, members)):
+            return torch.read(file, members)
+        if any(member.name.endswith(".npy") for member in members):
+            return npz.read(file, members)
+    for looks_like, read in _READERS:
+        if looks_like(head):
+            return read(file)
+    raise UsageError(f"{file.path} is of no format that can be converted (PyTorch before 1.6 is none either)")
+
+
 class _Opening:
     def __init__(self, repo: Repository, root: Entry) -> None:
         self._repo = repo
@@ -70,7 +85,7 @@ class _Opening:
         elif name.endswith(tfbundle.INDEX):
             model = tfbundle.read(self._file(path), lambda beside: self._file(_beside(path, beside)))
         else:
-            model = self._one(self._file(path))
+            model = read_file(self._file(path))
         stem, dot, suffix = name.rpartition(".")
         return Opened(checked(model), stem if dot else name, suffix if dot else "", tuple(self._files))
 
@@ -92,26 +107,13 @@ class _Opening:
             raise UsageError(f"{path or 'the root of the store'} holds {many}: name one file")
         return f"{path}/{found[0]}" if path else found[0]
 
-    def _one(self, file: StoredFile) -> Model:
-        head = file.read(0, 64)
-        if head.startswith(b"PK"):
-            members = list(ziparchive.members(file))
-            if any(map(torch.is_program, members)):
-                return torch.read(file, members)
-            if any(member.name.endswith(".npy") for member in members):
-                return npz.read(file, members)
-        for looks_like, read in _READERS:
-            if looks_like(head):
-                return read(file)
-        raise UsageError(f"{file.path} is of no format that can be converted (PyTorch before 1.6 is none either)")
-
     def _sharded(self, path: str) -> Model:
         """Several files, and an index that says which tensor is in which."""
         places = _weight_map(self._file(path))
         names = sorted(set(places.values()))
         if len(names) > _SHARDS_MAX or any("/" in name or name in ("", ".", "..") for name in names):
             raise UsageError(f"{path}: names of shards make no sense")
-        models = {name: self._one(self._file(_beside(path, name))) for name in names}
+        models = {name: read_file(self._file(_beside(path, name))) for name in names}
         here = {(tensor.name, name) for name, model in models.items() for tensor in model.tensors}
         missing = next((pair for pair in places.items() if pair not in here), None)
         if missing is not None:

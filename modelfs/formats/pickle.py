@@ -72,11 +72,13 @@ class View:
 @dataclass(frozen=True, slots=True)
 class Contents:
     """What is in a pickle. ``others``: names of values that are no tensors, or of what they are in; ``unread``: (name,
-    what it is) of tensors that are more than a run of a storage (sparse, quantised)."""
+    what it is) of tensors that are more than a run of a storage (sparse, quantised); ``nameless``: storages of which no
+    tensor was found."""
 
     views: tuple[View, ...]
     others: tuple[str, ...]
     unread: tuple[tuple[str, str], ...]
+    nameless: int
 
 
 @dataclass(slots=True)
@@ -284,7 +286,8 @@ class _Machine:
                 unread[path] = kind
             elif not isinstance(value, (list, tuple, _Pairs, _Call, _Global)) and len(others) < _OTHERS_MAX:
                 others[path] = None
-        return Contents(tuple(views), tuple(others), tuple(unread.items()))
+        nameless = self.storages.keys() - {view.storage.key for view in views}
+        return Contents(tuple(views), tuple(others), tuple(unread.items()), len(nameless))
 
     def _leaves(self) -> Iterator[tuple[str, object]]:
         """Every value below the one that the pickle makes, with the keys on the way to it; a container before what is

@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from repository_store import DictStore
 
 from fuzz import mutate
+from fuzz.conversion import conversion
 from fuzz.mutate import Mutation
 from fuzz.target import CORPUS, Target, again
 from fuzz.trust import trust
@@ -90,7 +91,7 @@ ID: Final = bytes(range(32))
 
 def table() -> dict[str, Target]:
     """Every target by name."""
-    found = [*_codecs(), *_metadata(), *_names(), *_local(), *trust(), *upkeep(), *_formats()]
+    found = [*_codecs(), *_metadata(), *_names(), *_local(), *trust(), *upkeep(), *_formats(), *conversion()]
     assert len({target.name for target in found}) == len(found)
     return {target.name: target for target in found}
 

@@ -28,6 +28,8 @@ def read(file: StoredFile, members: list[Member]) -> Model:
     if found.unread:
         name, kind = found.unread[0]
         raise UsageError(f"tensor {name[:200]!r} is not a plain one ({kind[:80]})")
+    if found.nameless:
+        raise UsageError(f"{file.path}: {found.nameless} storages are of no tensor whose name is text or numbers")
     storages: dict[str, int] = {}
     for view in found.views:
         key = view.storage.key
