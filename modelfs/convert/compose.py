@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from modelfs import limits
@@ -49,6 +51,8 @@ def _entry(kind: Kind, mode: int, size: int, content: bytes) -> Entry:
 
 
 class _Composer:
+    """Makes the extents of one file, some chunks at a time."""
+
     def __init__(self, repo: Repository, plan: Plan, layout: Layout) -> None:
         self._repo = repo
         self._plan = plan
@@ -57,56 +61,64 @@ class _Composer:
         self._cutter = Cutter(self._params, layout)
         self._tensors = Tensors(layout)
         self._extents: list[Extent] = []
+        self._waiting: deque[Extent | Future[tuple[Extent, int]]] = deque()
         self.shared = self.sent = 0
 
     def run(self) -> tuple[Extent, ...]:
-        for segment in self._segments:
-            piece, start = self._plan.piece(segment.start)
-            if segment.rule is Rule.FIXED and isinstance(piece, Copy) and start + piece.length >= segment.end:
-                for extent, position, length in self._shared(piece, start, segment):
+        with ThreadPoolExecutor(limits.UPLOAD_THREADS, "compose") as pool:
+            for segment in self._segments:
+                for extent, position, length in self._parts(segment):
                     if extent is None:
-                        self._store(position, position + length)
+                        self._store(pool, position, position + length)
                     else:
-                        self._add(extent)
                         self.shared += length if extent.id else 0
-            else:
-                self._store(segment.start, segment.end)
+                        self._waiting.append(extent)
+                while len(self._waiting) > 2 * limits.UPLOAD_THREADS:
+                    self._take()
+            while self._waiting:
+                self._take()
         return tuple(self._extents)
 
-    def _shared(self, piece: Copy, start: int, segment: Segment) -> Iterator[tuple[Extent | None, int, int]]:
-        """(extent of the source or None, position, length) of a tensor, in order. None: bytes that need a chunk."""
+    def _parts(self, segment: Segment) -> Iterator[tuple[Extent | None, int, int]]:
+        """(extent of the source or None, position, length) of a segment, in order. None: bytes that need a chunk."""
         position = first = segment.start
-        for extent, at, length in piece.file.extents(piece.offset + segment.start - start, segment.end - segment.start):
-            whole = not at and length == extent.length
-            if whole or not extent.id:
-                if first < position:
-                    yield None, first, position - first
-                yield (extent if whole else Extent(b"", length)), position, length
-                first = position + length
-            position += length
+        piece, start = self._plan.piece(position)
+        length = segment.end - position
+        if segment.rule is Rule.FIXED and isinstance(piece, Copy) and start + piece.length >= segment.end:
+            for extent, at, count in piece.file.extents(piece.offset + position - start, length):
+                whole = not at and count == extent.length
+                if whole or not extent.id:
+                    if first < position:
+                        yield None, first, position - first
+                    yield (extent if whole else Extent(b"", count)), position, count
+                    first = position + count
+                position += count
         if first < segment.end:
             yield None, first, segment.end - first
 
-    def _store(self, position: int, end: int) -> None:
+    def _store(self, pool: ThreadPoolExecutor, position: int, end: int) -> None:
         """Chunks of our own for ``[position, end)``."""
         while position < end:
             window = memoryview(self._plan.read(position, min(2 * self._params.max_size, end - position)))
             done = 0
             for length in self._cutter.cut(window, position, position + len(window) == end):
-                self._write(window[done : done + length], position + done)
+                self._waiting.append(pool.submit(self._write, window[done : done + length], position + done))
                 done += length
             position += done
+            while len(self._waiting) > 2 * limits.UPLOAD_THREADS:
+                self._take()
 
-    def _write(self, piece: memoryview, position: int) -> None:
+    def _write(self, piece: memoryview, position: int) -> tuple[Extent, int]:
         if is_zero(piece):
-            self._add(Extent(b"", len(piece)))
-            return
+            return Extent(b"", len(piece)), 0
         _, element = self._tensors.at(position, len(piece))
         chunk, sent = self._repo.write_chunk(piece, Tensor(element))
-        self.sent += sent
-        self._add(Extent(chunk, len(piece)))
+        return Extent(chunk, len(piece)), sent
 
-    def _add(self, extent: Extent) -> None:
+    def _take(self) -> None:
+        found = self._waiting.popleft()
+        extent, sent = (found, 0) if isinstance(found, Extent) else found.result()
+        self.sent += sent
         if not extent.id and self._extents and not self._extents[-1].id:
             extent = Extent(b"", self._extents.pop().length + extent.length)
         self._extents.append(extent)

@@ -33,7 +33,7 @@ TARGETS: Final[Mapping[str, Planner]] = MappingProxyType(
 _SUFFIXES: Final = {"pth": "pt", "bin": "pt", "ckpt": "pt", "hdf5": "h5", "index": "tf"} | {
     name: name for name in TARGETS
 }
-_IN_PARTS: Final = ("safetensors", "pt")
+_IN_PARTS: Final = {safetensors.FORMAT: "safetensors", torch.FORMAT: "pt"}
 
 Progress = Callable[[int], None]
 
@@ -89,7 +89,7 @@ class Conversion:
             raise UsageError(f"{target}: no name of a known format ({', '.join(sorted(_SUFFIXES))}): give one, or --to")
         if not name.endswith(SHARDS):
             return self._write(found, directory + slash, TARGETS[format](found.model, name, progress))
-        if format not in _IN_PARTS:
+        if format not in _IN_PARTS.values():
             raise UsageError(f"{target}: only {' and '.join(_IN_PARTS)} come in several files")
         name = name.removesuffix(SHARDS)
         plans = shards.plan(found.model, name, limit, TARGETS[format], progress, index=True)
@@ -97,30 +97,29 @@ class Conversion:
 
     def split(self, found: Opened, directory: str, limit: int, progress: Progress) -> Converted:
         """Spread the model over files of at most ``limit`` bytes of tensors, in a directory without others."""
-        format = self._kept(found)
+        format, suffix = self._kept(found)
         there = self._repo.find(self._base.commit.root, os.fsencode(directory))
         if there is not None and (there.kind is not Kind.DIRECTORY or any(self._repo.list(TreeId(there.content)))):
             raise UsageError(f"{directory} is there already, and not an empty directory")
-        name = f"{found.stem}.{found.suffix}"
+        name = f"{found.stem}.{suffix}"
         plans = shards.plan(found.model, name, limit, TARGETS[format], progress, index=False)
         return self._write(found, f"{directory}/" if directory else "", plans)
 
     def merge(self, found: Opened, target: str, progress: Progress) -> Converted:
         """Put the model into one file of its own format."""
-        format = self._kept(found)
+        format, suffix = self._kept(found)
         if format_of(target.rpartition("/")[2]) != format or target.endswith(SHARDS):
-            raise UsageError(
-                f"{target}: the name of a .{found.suffix} file is expected; `modelfs convert` changes formats"
-            )
+            raise UsageError(f"{target}: the name of a .{suffix} file is expected; `modelfs convert` changes formats")
         return self.convert(found, target, format, 0, progress)
 
-    def _kept(self, found: Opened) -> str:
-        format = format_of(f"x.{found.suffix}")
-        if found.model.format not in ("safetensors", "PyTorch") or format not in _IN_PARTS:
+    def _kept(self, found: Opened) -> tuple[str, str]:
+        """Format and suffix of a model that keeps its format."""
+        format = _IN_PARTS.get(found.model.format)
+        if format is None:
             raise UsageError(
-                f"{found.files[0].path} is {found.model.format}; .safetensors and .pt come in several files"
+                f"{found.files[0].path} is {found.model.format}; {' and '.join(_IN_PARTS)} come in several files"
             )
-        return format
+        return format, found.suffix if format_of(f"x.{found.suffix}") == format else format
 
     def _write(self, found: Opened, where: str, plans: list[tuple[str, Plan]]) -> Converted:
         root = self._base.commit.root

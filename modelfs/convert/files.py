@@ -17,7 +17,6 @@ from modelfs.repository.objects import Entry, Extent, Kind
 from modelfs.repository.ranges import Ranges
 from modelfs.repository.repository import Repository
 
-_THREADS: Final = 8  # chunks being fetched at once: 64 MiB plain and encoded
 _STEP: Final = limits.CHUNK_AVG  # of zeros that are summed at once
 
 
@@ -118,7 +117,7 @@ def checksums(ranges: Iterable[Summed], checksum: Checksum, progress: Callable[[
             found[which] = checksum(data, found[which])
             progress(len(data))
 
-    with ThreadPoolExecutor(_THREADS, "sum") as pool:
+    with ThreadPoolExecutor(limits.MODEL_THREADS, "sum") as pool:
         for which, wanted in enumerate(ranges):
             file, place = wanted.file, (wanted.offset, wanted.length)
             found.append(wanted.before)
@@ -127,7 +126,7 @@ def checksums(ranges: Iterable[Summed], checksum: Checksum, progress: Callable[[
             for extent, start, count in file.extents(*place):
                 part = pool.submit(file.fetch, extent, start, count) if extent.id else count
                 waiting.append((which, part))
-                while len(waiting) > _THREADS:
+                while len(waiting) > limits.MODEL_THREADS:
                     take()
         while waiting:
             take()

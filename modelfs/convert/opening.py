@@ -20,8 +20,6 @@ from modelfs.repository.objects import Entry, Kind
 from modelfs.repository.repository import Repository
 
 SHARDS: Final = ".index.json"  # of a checkpoint in several files, as Hugging Face lays them out
-_SHARDS_MAX: Final = 10_000
-_INDEX_MAX: Final = limits.SAFETENSORS_HEADER_MAX
 _MODEL: Final = re.compile(r".*\.(safetensors|pt|pth|bin|ckpt|npz|h5|hdf5|gguf)")
 _SHARD: Final = re.compile(r".*-\d{5}-of-\d{5}\.[a-z]+")
 
@@ -111,7 +109,7 @@ class _Opening:
         """Several files, and an index that says which tensor is in which."""
         places = _weight_map(self._file(path))
         names = sorted(set(places.values()))
-        if len(names) > _SHARDS_MAX or any("/" in name or name in ("", ".", "..") for name in names):
+        if len(names) > limits.MODEL_FILES_MAX or any("/" in name or name in ("", ".", "..") for name in names):
             raise UsageError(f"{path}: names of shards make no sense")
         models = {name: read_file(self._file(_beside(path, name))) for name in names}
         here = {(tensor.name, name) for name, model in models.items() for tensor in model.tensors}
@@ -138,7 +136,7 @@ def _beside(path: str, name: str) -> str:
 
 def _weight_map(file: StoredFile) -> dict[str, str]:
     try:
-        if file.size > _INDEX_MAX:
+        if file.size > limits.MODEL_INDEX_MAX:
             raise ValueError("it is too long")
         index: dict[str, Any] = msgspec.json.decode(file.read(0, file.size), type=dict[str, Any])
         return msgspec.convert(index.get("weight_map"), dict[str, str])

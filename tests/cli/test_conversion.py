@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mounting import Machine
 from running import Run, inside
 
 Arrays = dict[str, np.ndarray]
@@ -263,6 +264,24 @@ def test_what_is_in_a_training_checkpoint(
         assert words in modelfs("convert", store, "bad.pt", "x.safetensors", code=2).err
 
 
+def test_converted_files_are_read_on_a_mount(
+    modelfs: Run, store: Path, machine: Machine, saved: Callable[[Any], str]
+) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    state = {"w": torch.randn(700, 800), "b": torch.randn(800)}
+    saved(state)
+    modelfs("convert", store, "m.pt", "m.safetensors")
+    modelfs("convert", store, "m.safetensors", "n.pt")
+    mounted = machine.mount(str(store))
+    for found in (
+        load_file(mounted / "m.safetensors"),
+        torch.load(mounted / "n.pt", weights_only=True, mmap=True),
+    ):
+        assert all(torch.equal(found[name], tensor) for name, tensor in state.items())
+
+
 class Bomb:
     """Leaves a file behind when it is unpickled."""
 
@@ -326,6 +345,28 @@ def test_bundles_of_both_kinds(modelfs: Run, store: Path, tmp_path: Path) -> Non
         variable = tf.compat.v1.get_variable("weights", value.shape)
         tf.compat.v1.train.Saver({"weights": variable}).restore(session, str(index.with_suffix("")))
         assert np.array_equal(session.run(variable), value)
+
+
+def test_a_source_that_was_cut_by_content_keeps_the_chunks_inside_its_tensors(
+    modelfs: Run, store: Path, tmp_path: Path
+) -> None:
+    """As TensorFlow's first bundle on a mount, whose index is written after the data."""
+    pytest.importorskip("google_crc32c")
+    arrays = {"w": RNG.standard_normal(6_000_000).astype(np.float32), "b": np.ones(3, np.float32)}
+    np.savez(tmp_path / "n.npz", **arrays)
+    modelfs("put", store, "n.npz", "n.npz")
+    modelfs("convert", store, "n.npz", "n.index")
+    modelfs("init", "other")
+    index = get(modelfs, store, "n.index", tmp_path / "out")
+    data = index.with_suffix(".data-00000-of-00001")
+    for file in (data, index):  # as TensorFlow writes them
+        (tmp_path / "alone" / file.name).parent.mkdir(exist_ok=True)
+        file.rename(tmp_path / "alone" / file.name)
+        modelfs("put", "other", tmp_path / "alone" / file.name, file.name)
+        (tmp_path / "alone" / file.name).unlink()
+    facts = modelfs("convert", "other", "n", "n.safetensors", "--json").json
+    assert arrays["w"].nbytes / 2 < facts["shared"] < arrays["w"].nbytes
+    same(load_safetensors(get(modelfs, tmp_path / "other", "n.safetensors", tmp_path / "out")), arrays)
 
 
 # -- in several files -----------------------------------------------------------------------------------------------
@@ -445,7 +486,7 @@ def hostile(tmp_path: Path) -> dict[str, tuple[bytes, str]]:
         "text": (b"hello " * 2000, "no format that can be converted"),
         "x.index": (b"hello " * 2000, "no index of a TensorFlow bundle"),
         "x.index.json": (b'{"weight_map": {"a": "../../x"}}', "names of shards make no sense"),
-        "y.index.json": (b'{"weight_map": {"a": "none"}}', "has no none"),
+        "y.index.json": (b'{"weight_map": {"a": "absent"}}', "has no d/absent"),
         "z.index.json": (b'{"weight_map": [1]}', "no index of a sharded model"),
     }
 
@@ -478,7 +519,7 @@ def test_requests_that_cannot_be(modelfs: Run, store: Path, tmp_path: Path) -> N
     source = "d/m.safetensors"
     assert "has no x" in refused("convert", store, "x", "y.pt")
     assert "no name of a known format" in refused("convert", store, source, "y.txt")
-    assert "only safetensors and pt come in several files" in refused("convert", store, source, "y.npz.index.json")
+    assert "only safetensors and PyTorch come in several files" in refused("convert", store, source, "y.npz.index.json")
     assert "is a directory" in refused("convert", store, source, "e", "--to", "pt")
     assert "several models" in refused("convert", store, "d", "y.pt")
     assert "no `..`" in refused("convert", store, source, "../y.pt")

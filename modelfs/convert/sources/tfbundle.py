@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from modelfs import limits
 from modelfs.convert.files import StoredFile
 from modelfs.convert.model import Model, Tensor, apart
 from modelfs.errors import UsageError
 from modelfs.formats import tfbundle
 
 INDEX: Final = ".index"
-_SHARDS_MAX: Final = 10_000
 
 
 def read(index: StoredFile, beside: Callable[[str], StoredFile]) -> Model:
     """Every tensor of numbers, by its key. ``beside``: the file of that name next to the index."""
     found = tfbundle.read_index(index.read(0, index.size)) if index.size <= tfbundle.INDEX_MAX else None
-    if found is None or not 0 < found.shards <= _SHARDS_MAX:
+    if found is None or not 0 < found.shards <= limits.MODEL_FILES_MAX:
         raise UsageError(f"{index.path} is no index of a TensorFlow bundle")
     if not found.little:
         raise UsageError(f"{index.path} was written on a big-endian machine")
