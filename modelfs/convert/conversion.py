@@ -92,6 +92,7 @@ class Conversion:
         if format not in _IN_PARTS.values():
             raise UsageError(f"{target}: only {' and '.join(_IN_PARTS)} come in several files")
         name = name.removesuffix(SHARDS)
+        name = name if "." in name else f"{name}.{format}"
         plans = shards.plan(found.model, name, limit, TARGETS[format], progress, index=True)
         return self._write(found, directory + slash, plans)
 

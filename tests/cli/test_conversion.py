@@ -154,6 +154,7 @@ def test_every_format_is_read_by_its_framework_and_makes_every_other(
         assert facts["sent"] + facts["shared"] > 0
         if target != "index":
             same(load(get(modelfs, store, f"b/{suffix}.{target}", tmp_path / "out")), arrays)
+    modelfs("fsck", store)
 
 
 @pytest.mark.parametrize("suffix", LOADERS)
@@ -198,7 +199,7 @@ def test_types_that_only_some_have_and_tensors_that_share_a_storage(
     state = {
         "embedding": large,
         "head": large,
-        "rows": large[10:20],
+        "rows": large[10:11],
         "bf16": torch.randn(900, 1024).bfloat16(),
         "f8": torch.randn(40, 8).to(torch.float8_e4m3fn),
         "u16": torch.arange(7, dtype=torch.uint16),
@@ -212,7 +213,9 @@ def test_types_that_only_some_have_and_tensors_that_share_a_storage(
         assert found.keys() == state.keys()
         for name, tensor in state.items():
             assert found[name].dtype == tensor.dtype
-            assert torch.equal(found[name].view(tensor.dtype), tensor), name
+            assert found[name].shape == tensor.shape
+            # as bytes: not every type can be compared
+            assert torch.equal(found[name].flatten().view(torch.uint8), tensor.flatten().view(torch.uint8)), name
 
     since = grown(store)
     saved(state)
@@ -421,11 +424,14 @@ def test_shards_of_both_formats_and_from_an_older_commit(
     saved(state, "pytorch_model.bin")
     saved({"other": torch.ones(3)}, "pytorch_model.bin")
     since = grown(store)
-    modelfs("split", f"{store}:main@2", "pytorch_model.bin", "parts", "--max-size", "1MB")
-    modelfs("convert", store, "parts", "st/model.safetensors.index.json", "--max-size", "1MB")
-    modelfs("convert", store, "st", "whole.pt")
-    modelfs("merge", store, "parts", "whole.bin")
-    assert since() < 2_600_000 / 100
+    for command in (
+        ("split", f"{store}:main@2", "pytorch_model.bin", "parts", "--max-size", "1MB"),
+        ("convert", store, "parts", "st/model.safetensors.index.json", "--max-size", "1MB"),
+        ("convert", store, "st", "whole.pt"),
+        ("merge", store, "parts", "whole.bin"),
+    ):
+        modelfs(*command)
+        assert since() < 2_000_000 / 100
     modelfs("get", store, "parts", "parts")
     index = json.loads((tmp_path / "parts/pytorch_model.bin.index.json").read_text())["weight_map"]
     assert index["a"] == index["d"] == "pytorch_model-00001-of-00003.bin"
