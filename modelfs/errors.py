@@ -25,7 +25,7 @@
     └── ConflictError         the history moved on and could not be rebased
 
 Adapters in ``modelfs/store`` translate foreign exceptions into these at the boundary and chain the cause.
-Only ``modelfs/fuse/operations.py`` turns them into an errno, only ``modelfs/cli`` into an exit code.
+Only ``modelfs/assembly/errnos.py`` turns them into an errno, only ``modelfs/cli`` into an exit code.
 A message is one line that says what and where; it never holds a credential.
 """
 

@@ -72,7 +72,8 @@ class Index:
     def __init__(self, path: Path, limit: int) -> None:
         self._path = path
         self._idle: list[sqlite3.Connection] = []
-        self._pool = threading.Lock()
+        self._pool = threading.Condition()
+        self._busy = 0  # connections in use
         self._closed = False
         self._lock = threading.RLock()  # of the rows that wait
         self._waiting: dict[tuple[int, int], _Waiting] = {}
@@ -90,6 +91,7 @@ class Index:
             if self._closed:
                 raise CacheError("the cache is closed")
             connection = self._idle.pop() if self._idle else None
+            self._busy += 1
         try:
             if connection is None:
                 connection = connect(self._path)
@@ -97,15 +99,31 @@ class Index:
         except sqlite3.Error as error:
             raise CacheError(f"cache index {self._path}: {error}") from error
         finally:
-            if connection is not None:
-                self._put_back(connection)
+            self._put_back(connection)
 
-    def _put_back(self, connection: sqlite3.Connection) -> None:
+    def _put_back(self, connection: sqlite3.Connection | None) -> None:
         with self._pool:
+            self._busy -= 1
+            self._pool.notify_all()
+            if connection is None:
+                return
             if self._closed:
                 connection.close()
             else:
                 self._idle.append(connection)
+
+    def before_fork(self, patience: float) -> None:
+        """This process is about to fork, and SQLite must not be open then: its locks do not go over to the child, which
+        would believe that it has them. Connections in use are waited for, ``patience`` seconds at most, and none begins
+        until `after_fork` is called by the same thread."""
+        self._pool.acquire()
+        self._pool.wait_for(lambda: not self._busy, patience)
+        while self._idle:
+            self._idle.pop().close()
+
+    def after_fork(self) -> None:
+        """The fork is made; for the parent only."""
+        self._pool.release()
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:

@@ -8,26 +8,23 @@ a terminal. It is never an argument, and is shown nowhere.
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from modelfs import config, limits
+from modelfs import config
+from modelfs.assembly.secret import chosen_secret, read_secret
 from modelfs.cli.options import flag, flags, resolved
 from modelfs.config import Secret
 from modelfs.errors import UsageError
 from modelfs.repository.access import Access
 from modelfs.repository.format import read_format
-from modelfs.repository.keyfiles import passphrase, public_keys, read_key, read_passphrase, read_signing_key
+from modelfs.repository.keyfiles import passphrase, public_keys, read_signing_key
 from modelfs.settings.options import SECRETS
 from modelfs.store.open import open_store, redact_url
 
-_CREDENTIALS: Final = {"modelfs.passphrase": read_passphrase, "modelfs.key": read_key}
 _ACCESS: Final = (*SECRETS, "verify_with", "sign_with")
 
 secret_options: Final = flags(*SECRETS)  # what opens an encrypted store
@@ -37,41 +34,7 @@ sign_option: Final = flag("sign_with")
 
 def given_secret() -> Secret | None:
     """What options, environment, a named mount's file or systemd give; None when they give nothing."""
-    chosen = resolved(SECRETS).settings
-    found = read_secret(chosen.passphrase_file, chosen.passphrase_command, chosen.key_file)
-    if found is None and (credential := secret_credential()) is not None:
-        found = _CREDENTIALS[credential.name](credential)
-    return found
-
-
-def secret_credential() -> Path | None:
-    """The file of the credential from which systemd gives a passphrase or key (systemd.exec(5)), if it does."""
-    if directory := os.environ.get("CREDENTIALS_DIRECTORY"):
-        for name in _CREDENTIALS:
-            if (found := Path(directory) / name).exists():
-                return found
-    return None
-
-
-def read_secret(passphrase_file: Path | None, passphrase_command: str | None, key_file: Path | None) -> Secret | None:
-    """The secret of the first source that is not None."""
-    if passphrase_file is not None:
-        return read_passphrase(passphrase_file.expanduser())
-    if passphrase_command is not None:
-        return _run(passphrase_command)
-    return read_key(key_file.expanduser()) if key_file is not None else None
-
-
-def _run(command: str) -> Secret:
-    try:
-        done = subprocess.run(
-            command, shell=True, stdout=subprocess.PIPE, timeout=limits.PASSPHRASE_COMMAND_TIMEOUT, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise UsageError("--passphrase-command did not end in time") from None  # its text holds what was printed
-    if done.returncode:
-        raise UsageError(f"--passphrase-command failed (exit code {done.returncode})")
-    return passphrase(done.stdout, "--passphrase-command")
+    return chosen_secret(resolved(SECRETS).settings)
 
 
 def ask(what: str, *, new: bool = False) -> Secret:
@@ -120,10 +83,3 @@ def mount_secret(store_url: str) -> Secret | None:
             store.close()
         found = _ask_for(redact_url(store_url)) if encrypted else None
     return found
-
-
-def mount_keys() -> tuple[Path | None, tuple[str, ...]]:
-    """The file of the signing key, and the public keys that are trusted."""
-    chosen = resolved(_ACCESS).settings
-    trusted = tuple(str(key) for word in chosen.verify_with for key in public_keys(word))
-    return (chosen.sign_with.absolute() if chosen.sign_with is not None else None), trusted

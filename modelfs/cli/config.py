@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from modelfs.cli.access import secret_credential
+from modelfs.assembly.secret import secret_credential
 from modelfs.cli.options import mount_flags, resolved, use_file
 from modelfs.cli.output import json_option, note, print_json, table
 from modelfs.settings import files

@@ -9,15 +9,14 @@ import click
 from click.shell_completion import CompletionItem
 
 from modelfs import config
-from modelfs.cli.access import mount_keys, mount_secret
+from modelfs.assembly.wanted import mount_options
+from modelfs.cli.access import mount_secret
 from modelfs.cli.options import located, mount_flags, resolved, use_file
 from modelfs.cli.output import note
 from modelfs.concurrency import first_cause
-from modelfs.config import MountOptions
 from modelfs.errors import ModelfsError, UsageError
 from modelfs.fuse import daemon
 from modelfs.settings import files
-from modelfs.settings.options import Settings
 from modelfs.settings.resolve import check_together
 from modelfs.store.open import redact_url
 
@@ -52,7 +51,7 @@ def command(what: tuple[str, ...], foreground: bool, file: Path | None) -> None:
     store, mountpoint = place(what, file)
     chosen = resolved().settings
     check_together(chosen)
-    wanted = options_of(chosen, store, mountpoint)
+    wanted = mount_options(chosen, store, mountpoint.absolute(), mount_secret(store))
     if foreground:
         daemon.setup_logging(sys.stderr, debug=wanted.debug)
         try:
@@ -89,39 +88,3 @@ def place(what: tuple[str, ...], file: Path | None) -> tuple[str, Path]:
         if key not in said.values:
             raise UsageError(f"{said.path}: it has no {key}")
     return str(said.values["store"]), said.values["mountpoint"]
-
-
-def options_of(chosen: Settings, store: str, mountpoint: Path) -> MountOptions:
-    """What the daemon is told. Asks a person for a passphrase if the store needs one and nothing gives it."""
-    sign_with, verify_with = mount_keys()
-    return MountOptions(
-        store_url=_absolute(store),
-        mountpoint=mountpoint.absolute(),
-        branch=chosen.branch,
-        at=chosen.at,
-        read_only=chosen.read_only,
-        refresh=chosen.refresh,
-        write_back=chosen.write_back,
-        drain_timeout=chosen.drain_timeout,
-        store_timeout=chosen.store_timeout,
-        cache_dir=chosen.cache_dir.absolute() if chosen.cache_dir else None,
-        cache_size=chosen.cache_size,
-        allow_other=chosen.allow_other,
-        uid=chosen.uid,
-        gid=chosen.gid,
-        umask=chosen.umask,
-        single_writer=chosen.single_writer,
-        secret=mount_secret(store),
-        sign_with=sign_with,
-        verify_with=verify_with,
-        compression=chosen.compression,
-        fuse_options=chosen.fuse_options,
-        metrics=chosen.metrics,
-        log_file=chosen.log_file.absolute() if chosen.log_file else None,
-        debug=chosen.debug,
-    )
-
-
-def _absolute(store: str) -> str:
-    """A plain path must not depend on the daemon's working directory."""
-    return store if "://" in store else str(Path(store).expanduser().absolute())

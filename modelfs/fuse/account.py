@@ -15,11 +15,11 @@ from typing import Any
 import trio
 
 from modelfs import config
+from modelfs.assembly.stack import Stack
 from modelfs.config import MountOptions
 from modelfs.errors import CacheError, ModelfsError, UsageError
 from modelfs.fuse.claim import Claim
 from modelfs.fuse.operations import Operations
-from modelfs.fuse.stack import Stack
 from modelfs.ids import ManifestId
 from modelfs.reader.residency import inline, residency
 from modelfs.repository.objects import Kind

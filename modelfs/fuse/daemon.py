@@ -24,24 +24,23 @@ import pyfuse3
 import trio
 
 from modelfs import config, limits
+from modelfs.assembly.drain import Drain, Watchdog
+from modelfs.assembly.stack import Opener, Stack, open_stack
+from modelfs.assembly.upkeep import keep_lease, recover, settle
 from modelfs.concurrency import first_cause
 from modelfs.config import MountOptions, Secret
-from modelfs.errors import CacheError, ModelfsError, UsageError
+from modelfs.errors import ModelfsError, UsageError
 from modelfs.fuse import control
 from modelfs.fuse.account import Account
 from modelfs.fuse.claim import Claim, lift
-from modelfs.fuse.drain import Drain, Watchdog
 from modelfs.fuse.metrics import MetricsServer
 from modelfs.fuse.mountpoint import check_fuse, detach, mounted_at, tune
 from modelfs.fuse.operations import Operations, Presentation
 from modelfs.fuse.sdnotify import Notifier
-from modelfs.fuse.stack import Opener, Stack, open_stack
-from modelfs.journal.session import dead_sessions
 from modelfs.memory import keep_heap
 from modelfs.process import alive, holders
 from modelfs.reader.source import ChunkSource
 from modelfs.store.open import open_store
-from modelfs.vfs.recovery import replay
 from modelfs.vfs.vfs import Vfs, VfsOptions
 from modelfs.writer.uploader import Uploader
 
@@ -81,6 +80,7 @@ def mount_foreground(options: MountOptions, ready: Ready | None = None, opener: 
     manager = Notifier.from_environment(os.environ) if ready is None else Notifier()
     try:
         keep_heap()
+        os.umask(0o077)
         stack = open_stack(options, opener)
         options = replace(options, secret=None)  # the stack has what it needs of it
         metrics: MetricsServer | None = None
@@ -127,7 +127,7 @@ async def _serve(
     failed = 0
     if stack.session is not None:
         async with manager.patience("bringing into the store what a mount that died had acknowledged"):
-            await _recover(options, stack, source, uploader)
+            await recover(options.branch, stack, source, uploader)
     async with trio.open_nursery() as nursery:
         vfs = Vfs(
             source,
@@ -157,9 +157,8 @@ async def _serve(
             nursery.start_soon(vfs.run)
             nursery.start_soon(control.serve, socket_path, mount.answer)
             nursery.start_soon(_on_signal, drain, manager)
-            nursery.start_soon(_settle, stack)
-            if stack.lease is not None:
-                nursery.start_soon(_keep_lease, stack)
+            nursery.start_soon(settle, stack)
+            nursery.start_soon(keep_lease, stack)
             nursery.start_soon(_announce, options.mountpoint, record, socket_path, mount, ready, manager)
             nursery.start_soon(manager.beat, mount.line)
             await pyfuse3.main(min_tasks=8, max_tasks=limits.FUSE_TASKS)
@@ -182,21 +181,6 @@ def _unregister(record: Path) -> None:
     with contextlib.suppress(OSError, ValueError):
         if json.loads(record.read_text())["pid"] == os.getpid():
             record.unlink()
-
-
-async def _recover(options: MountOptions, stack: Stack, source: ChunkSource, uploader: Uploader) -> None:
-    """Finish what dead mounts of this branch had acknowledged; report what they had not."""
-    root = config.journal_directory(stack.repo.format.id)
-    sessions = await trio.to_thread.run_sync(dead_sessions, root, options.branch)
-    for done in await replay(sessions, source, uploader, options.branch):
-        if done.away:
-            # A mount without them would show, and let others overwrite, what is older than what was acknowledged.
-            raise ModelfsError(
-                f"a mount that died had acknowledged changes, and the store does not take them now ({done.failure}); "
-                f"they are kept: see `modelfs journal ls`"
-            )
-        if done.record is not None and done.record.number > stack.head.number:
-            stack.head = done.record
 
 
 async def _announce(
@@ -239,27 +223,6 @@ def _say_ending(drain: Drain, manager: Notifier) -> None:
 async def _drain_and_end(drain: Drain) -> None:
     await drain.run()
     pyfuse3.terminate()
-
-
-async def _settle(stack: Stack) -> None:
-    """Have others who use the cache know of what this mount put there, and of its hits, also should it be killed."""
-    while True:
-        await trio.sleep(limits.CACHE_SETTLE)
-        if stack.cache.unsettled():
-            try:
-                await trio.to_thread.run_sync(stack.cache.settle)
-            except CacheError as error:
-                log.debug("what is in the cache is told later: %s", error)
-
-
-async def _keep_lease(stack: Stack) -> None:
-    assert stack.lease is not None
-    while True:
-        await trio.sleep(limits.LEASE_TTL / 3)
-        try:
-            await trio.to_thread.run_sync(stack.lease.renew)
-        except ModelfsError as error:
-            log.error("the single-writer lease could not be renewed: %s", error)
 
 
 # -- starting one in the background -----------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from pyfuse3 import (
 )
 
 from modelfs import limits
+from modelfs.assembly.errnos import errno_of
 from modelfs.errors import ModelfsError, ReadOnlyError
 from modelfs.repository.objects import Kind
 from modelfs.store.base import Buffer
@@ -79,7 +80,7 @@ def _handler(
         except ModelfsError as error:
             self.errors += 1
             log.error("%s: %s", method.__name__, error)
-            raise FUSEError(_errno_of(error)) from error
+            raise FUSEError(errno_of(error)) from error
         except OSError as error:
             if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT, None):
                 self.errors += 1
@@ -91,16 +92,6 @@ def _handler(
             raise FUSEError(errno.EIO) from error
 
     return wrapped
-
-
-def _errno_of(error: ModelfsError) -> int:
-    """EIO, unless what lies under the error is a full disk or a used-up quota."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError) and cause.errno in (errno.ENOSPC, errno.EDQUOT):
-            return cause.errno
-        cause = cause.__cause__
-    return errno.EIO
 
 
 def _caller(ctx: RequestContext) -> Caller:

@@ -141,6 +141,10 @@ class Session:
         finally:
             os.close(self._lock)
 
+    def abandon(self) -> None:
+        """In a forked child: the session is the parent's, and ends with the parent alone."""
+        os.close(self._lock)
+
     def _settle(self) -> None:
         records = self.records()
         held = held_files(records, self.stage)

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -98,6 +99,12 @@ class Committer:
             async with self._lock:
                 if self._published < target:
                     await self._commit()
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """No commit begins meanwhile: what is finished and renamed in here goes into one."""
+        async with self._lock:
+            yield
 
     async def _commit(self) -> None:
         if self._attempt is not None:

@@ -349,6 +349,13 @@ class Files:
         node.theirs, node.removed = None, False
         self._on_finished(node)
 
+    def take_over(self, node: FileNode, source: FileNode) -> None:
+        """Give a new file, of which nothing is finished yet, the finished content of another: no bytes move."""
+        self.discard(node)
+        node.written = False
+        node.mtime_ns = node.ctime_ns = time.time_ns()
+        self._take_finished(node, source.kind, source.content, source.finished_size)
+
     def _is_current(self, node: FileNode, state: Changes, done: Finished) -> bool:
         """True when the finished version is all there is."""
         return node.state is state and state.staged.generation == done.generation and not state.writing

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -68,7 +67,6 @@ class Stack:
 def open_stack(options: MountOptions, opener: Opener = open_store) -> Stack:
     """Open everything that ``options`` names, the store through ``opener``. UsageError says what the user can mend;
     then nothing is left open."""
-    os.umask(0o077)
     with contextlib.ExitStack() as opened:
         store = opener(options.store_url, timeout=options.store_timeout)
         opened.callback(store.close)
