@@ -196,6 +196,8 @@ class Engine:
             await Drain(vfs, settings.drain_timeout, nursery).run()
             stack.drained = vfs.durability.settled()
             nursery.cancel_scope.cancel()
+        if vfs.journal is not None:
+            vfs.journal.close()
 
 
 # -- all of this process ----------------------------------------------------------------------------------------------
@@ -203,6 +205,7 @@ class Engine:
 _engines: dict[Place, Engine] = {}
 _starting: dict[Place, threading.Lock] = {}
 _lock = threading.Lock()
+_forking = threading.local()  # what this thread has quieted for a fork
 _parent_used_obstore = False
 
 
@@ -258,15 +261,14 @@ def _at_exit() -> None:
 
 
 def _before_fork() -> None:
-    for engine in _engines.values():
-        if engine.stack is not None:
-            engine.stack.cache.index.before_fork(limits.FORK_PATIENCE)
+    _forking.indexes = [engine.stack.cache.index for engine in list(_engines.values()) if engine.stack is not None]
+    for index in _forking.indexes:
+        index.before_fork(limits.FORK_PATIENCE)
 
 
 def _after_fork_in_parent() -> None:
-    for engine in _engines.values():
-        if engine.stack is not None:
-            engine.stack.cache.index.after_fork()
+    for index in _forking.indexes:
+        index.after_fork()
 
 
 def _after_fork_in_child() -> None:

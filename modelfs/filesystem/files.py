@@ -119,12 +119,6 @@ class RawFile(io.RawIOBase):
         self._call(lambda tree: tree.truncate(writing, wanted))
         return wanted
 
-    def sync(self) -> None:
-        """What was written in place is durable; a draft is when it is published."""
-        writing = self.writing
-        if writing is not None:
-            self._call(lambda tree: tree.sync(writing))
-
     def _call(self, call: Callable[..., Any]) -> Any:
         if self.engine.pid != os.getpid():
             raise OSError(f"{self.path}: it was opened before this process was forked")

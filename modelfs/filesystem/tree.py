@@ -303,11 +303,6 @@ class Tree:
         """Set the size of a file that is being written."""
         await self._hand.truncate(writing, size)
 
-    async def sync(self, writing: Writing) -> None:
-        """What was written in place is durable when this returns."""
-        if not writing.draft:
-            await self._vfs.fsync(writing.fh)
-
     async def publish(self, writings: list[Writing]) -> None:
         """Close what was written, each to its name; several of them in one commit."""
         if len(writings) == 1:
