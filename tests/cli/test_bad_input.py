@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from mounting import Machine
+from namespaces import unshared
 from running import Run, runner
 
 from modelfs.fuse.mountpoint import mount_table
@@ -127,9 +128,7 @@ def test_no_dev_fuse(tmp_path: Path, local_store: Path, mountpoint: Path) -> Non
 
     (tmp_path / "dev").mkdir()
     command = f"mount --bind {tmp_path / 'dev'} /dev && {sys.executable} -m modelfs mount {local_store} {mountpoint}"
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", command], capture_output=True, text=True, timeout=60, check=False
-    )
+    done = subprocess.run(unshared("sh", "-c", command), capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2, done.stderr
     assert "there is no /dev/fuse" in done.stderr
     assert done.stderr.count("\n") == 1

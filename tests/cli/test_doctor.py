@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from namespaces import unshared
 from running import Run
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="takes root")
@@ -64,7 +65,7 @@ def test_an_ill_machine(tmp_path: Path) -> None:
     exec {sys.executable} -m modelfs doctor --json --cache-dir {tmp_path}/cache/deep/below
     """
     environment = {**os.environ, "XDG_STATE_HOME": f"{tmp_path}/state", "PATH": os.environ["PATH"]}
-    command = ["unshare", "-m", "sh", "-c", script]
+    command = unshared("sh", "-c", script)
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment)
     assert done.returncode == 1, done.stderr
     said = by_check(json.loads(done.stdout))

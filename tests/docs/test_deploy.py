@@ -18,6 +18,7 @@ import pytest
 import yaml
 from commandlines import parse, sandboxed
 from mounting import Machine, eventually
+from namespaces import unshared
 
 import modelfs
 from modelfs import limits
@@ -172,7 +173,7 @@ def test_mounts_reach_pods_and_are_replaced_under_them(machine: Machine, store: 
         node=node, here=tmp_path, modelfs=f"{sys.executable} -m modelfs", arguments=f"{arguments} >{tmp_path}/log 2>&1"
     )
     done = subprocess.run(
-        ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--mount-proc", "--kill-child", "sh"],
+        unshared("sh", flags=("--propagation", "private", "--pid", "--fork", "--mount-proc", "--kill-child")),
         input=script,
         capture_output=True,
         text=True,

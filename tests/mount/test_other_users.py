@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from mounting import Machine
+from namespaces import unshared
 
 import modelfs
 from modelfs import config
@@ -254,7 +255,7 @@ def test_a_mount_by_a_user_without_privileges(machine: Machine) -> None:
     (machine.directory / "hers.sh").write_text(_HER_STEPS)
     paths = [str(Path(modelfs.__file__).parents[1]), sysconfig.get_path("purelib")]
     done = subprocess.run(
-        ["unshare", "--mount", "/bin/sh", "-c", _ROOTS_STEPS, "sh", machine.directory, python],
+        unshared("/bin/sh", "-c", _ROOTS_STEPS, "sh", machine.directory, python),
         capture_output=True,
         text=True,
         timeout=100,

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from mounting import Machine
+from namespaces import unshared
 
 from modelfs.fuse.claim import lift
 from modelfs.fuse.mountpoint import mount_table
@@ -322,9 +323,7 @@ def test_mount_8_and_fstab(machine: Machine, store: str, helpers: Path, tmp_path
     mount -f -t modelfs {store} {mnt} && echo nothing done
     mount -s -t modelfs {store} {mnt} -o frobnicate,ro && {sys.executable} -m modelfs umount {mnt} && echo sloppy
     """
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=100, check=False
-    )
+    done = subprocess.run(unshared("sh", "-c", script), capture_output=True, text=True, timeout=100, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     for said in ("owner 1234", "hello", "read-only", "code 32", "nothing done", "sloppy"):
         assert said in done.stdout, (said, done.stdout, done.stderr)

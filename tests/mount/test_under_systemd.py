@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from namespaces import unshared
 
 ROOT = Path(__file__).parents[2]
 MANAGER = Path("/lib/systemd/systemd")
@@ -66,7 +67,7 @@ def test_the_unit_lives_through_a_stuck_daemon(tmp_path: Path, store: str, monke
     drop_in.write_text("\n".join(["[Service]", *lines[first : last + 1], *more, *moved, ""]))
     script = SCRIPT.format(manager=MANAGER, here=tmp_path)
     done = subprocess.run(
-        ["unshare", "-mp", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script],
+        unshared("sh", "-c", script, flags=("--pid", "--fork", "--kill-child", "--mount-proc")),
         capture_output=True,
         text=True,
         timeout=110,
