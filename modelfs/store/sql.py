@@ -292,7 +292,7 @@ def _parsed(url: str) -> tuple[URL, str]:
     except (exc.ArgumentError, ValueError) as error:
         raise UsageError(f"not the URL of a database: {url.partition('://')[0]}://… (docs/backends.md)") from error
     if parsed.password is not None:
-        shown = parsed.set(password=None, query={}).render_as_string(hide_password=True)
+        shown = parsed.set(query={}).render_as_string(hide_password=True)
         raise UsageError(f"{shown}: no password in a URL (docs/backends.md says where it goes)")
     if unknown := sorted(set(parsed.query) - {"table"}):
         raise UsageError(f"unknown option {unknown[0]!r} in the store's URL (table is known)")
