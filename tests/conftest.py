@@ -1,6 +1,6 @@
 """What every tier shares: a home of its own for the tests, and real servers started once per run.
 
-The servers are the programs that users run: a Ceph cluster with its S3 gateway, OpenSSH, PostgreSQL, MariaDB, nginx and
+The servers are the programs that users run: a Ceph cluster with its S3 gateway, OpenSSH, PostgreSQL, MariaDB, nginx,
 HDFS; for Azure it is Microsoft's emulator. Where one is not installed, the tests that need it are skipped, and the
 reason stands in pytest's summary.
 """
@@ -133,10 +133,10 @@ def azure_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AzureServ
 
 @pytest.fixture
 def azure_url(azure_server: AzureServer, monkeypatch: pytest.MonkeyPatch) -> str:
-    """URL of an empty container, with the credentials in the environment."""
+    """URL of a prefix in an empty container, with the credentials in the environment."""
     for name, value in azure_server.environment.items():
         monkeypatch.setenv(name, value)
-    return azure_server.make_container()
+    return f"az://{azure_server.make_container()}/some/prefix?endpoint={azure_server.endpoint}"
 
 
 @pytest.fixture(scope="session")
@@ -146,10 +146,16 @@ def hdfs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HdfsServer
         yield server
 
 
-@pytest.fixture(params=["hdfs", "webhdfs"])
-def hdfs_url(hdfs_server: HdfsServer, request: pytest.FixtureRequest) -> str:
-    """URL of a directory that is not there yet, by both protocols."""
-    return f"{getattr(hdfs_server, request.param)}/{uuid.uuid4().hex}"
+@pytest.fixture
+def hdfs_url(hdfs_server: HdfsServer) -> str:
+    """URL of a directory that is not there yet."""
+    return f"{hdfs_server.hdfs}/{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def webhdfs_url(hdfs_server: HdfsServer) -> str:
+    """The same over HTTP."""
+    return f"{hdfs_server.webhdfs}/{uuid.uuid4().hex}"
 
 
 @pytest.fixture

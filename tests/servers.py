@@ -57,10 +57,10 @@ class AzureServer:
     environment: dict[str, str]
 
     def make_container(self) -> str:
-        """URL of a new container."""
+        """Name of a new container."""
         name = f"test-{uuid.uuid4().hex}"
         azurite.make_container(self.endpoint, name)
-        return f"az://{name}?endpoint={self.endpoint}"
+        return name
 
 
 @contextlib.contextmanager

@@ -33,7 +33,6 @@ from modelfs.errors import (
 )
 from modelfs.store.base import Buffer, ObjectInfo, StoreProperties
 
-SCHEMES: Final = ("hdfs", "webhdfs")
 _WEB_PORT: Final = 9870  # of a NameNode since Hadoop 3
 _TEMPORARY: Final = ".tmp"
 # Exceptions of NameNodes and DataNodes, by the last part of their class's name.

@@ -33,10 +33,17 @@ from modelfs.store.retry import RetryStore
 BOTH = pytest.mark.parametrize("scheme", ["hdfs", "webhdfs"])
 
 
+@pytest.fixture(params=["hdfs", "webhdfs"])
+def url(request: pytest.FixtureRequest) -> str:
+    """A directory that is not there yet, by each of the protocols."""
+    found: str = request.getfixturevalue(f"{request.param}_url")
+    return found
+
+
 @pytest.fixture
-def bare(hdfs_url: str) -> Iterator[HdfsStore]:
+def bare(url: str) -> Iterator[HdfsStore]:
     """The backend without retries."""
-    store = open_hdfs(hdfs_url)
+    store = open_hdfs(url)
     yield store
     store.close()
 
@@ -47,17 +54,17 @@ def _instead(store: HdfsStore, monkeypatch: pytest.MonkeyPatch, rename: Callable
     return original
 
 
-def test_a_mount(hdfs_url: str, machine: Machine) -> None:
-    store = open_store(hdfs_url, create=True)
+def test_a_mount(url: str, machine: Machine) -> None:
+    store = open_store(url, create=True)
     Repository.create(store)
     store.close()
     data = os.urandom(9_000_000)
-    first = machine.mount(hdfs_url)
+    first = machine.mount(url)
     (first / "dir").mkdir()
     (first / "dir/f").write_bytes(data)
     (first / "dir/f").rename(first / "dir/g")
     machine.umount(first)
-    second = machine.mount(hdfs_url, "second", "cold")
+    second = machine.mount(url, "second", "cold")
     assert os.listdir(second / "dir") == ["g"]
     assert (second / "dir/g").read_bytes() == data
     with (second / "dir/g").open("rb") as file:
@@ -68,7 +75,7 @@ def test_a_mount(hdfs_url: str, machine: Machine) -> None:
 
 @pytest.mark.parametrize("write", ["put", "put_if_absent"])
 def test_what_was_not_finished_is_under_no_key(
-    bare: HdfsStore, hdfs_url: str, write: str, monkeypatch: pytest.MonkeyPatch
+    bare: HdfsStore, url: str, write: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(source: str, target: str, *, replace: bool) -> None:
         raise OSError("the machine went down")
@@ -76,7 +83,7 @@ def test_what_was_not_finished_is_under_no_key(
     _instead(bare, monkeypatch, fail)
     with pytest.raises(TransientError, match="went down"):
         getattr(bare, write)("data/a", b"x" * 10_000)
-    other = open_store(hdfs_url)
+    other = open_store(url)
     assert other.size("data/a") is None
     assert list(other.list("")) == []
     other.close()
@@ -104,7 +111,7 @@ def test_a_rename_whose_answer_was_lost(bare: HdfsStore, error: type[OSError], m
     assert store.get("gc/state") == b"new"
 
 
-def test_a_directory_that_was_removed_meanwhile_is_made_again(bare: HdfsStore, hdfs_url: str) -> None:
+def test_a_directory_that_was_removed_meanwhile_is_made_again(bare: HdfsStore, url: str) -> None:
     bare.put("data/aa/1", b"1")
     bare.delete("data/aa/1")
     bare.delete("data/aa")
