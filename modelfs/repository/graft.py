@@ -23,8 +23,8 @@ def graft(repo: Repository, root: Entry, puts: Mapping[bytes, Entry]) -> Entry:
     with what it was copied from, only names inside one directory stay linked with each other. UsageError when a file
     stands where a directory is needed, or a mount could not show a path.
     """
-    if any(path.partition(b"/")[0] == OWN_NAME for path in puts):
-        raise UsageError(f"{os.fsdecode(OWN_NAME)} in the root of a store is where a mount shows its own state")
+    for path in puts:
+        check_place(path)
     delta = TreeDelta()
     deltas: dict[bytes, tuple[Entry, TreeDelta]] = {b"": (root, delta)}
     for path, entry in sorted(puts.items()):
@@ -33,6 +33,12 @@ def graft(repo: Repository, root: Entry, puts: Mapping[bytes, Entry]) -> Entry:
         below.puts[name] = msgspec.structs.replace(_unlinked(repo, root, path, entry), name=name, group=b"")
     tree = repo.apply(TreeId(root.content), delta)
     return msgspec.structs.replace(repo.directory(root, tree), mtime_ns=time.time_ns())
+
+
+def check_place(path: bytes) -> None:
+    """UsageError for a path that a mount could not show."""
+    if path.partition(b"/")[0] == OWN_NAME:
+        raise UsageError(f"{os.fsdecode(OWN_NAME)} in the root of a store is where a mount shows its own state")
 
 
 def _unlinked(repo: Repository, root: Entry, path: bytes, entry: Entry) -> Entry:

@@ -12,11 +12,13 @@ A target that has commits of its own has gone another way and is refused: nothin
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import msgspec
 
+from modelfs import limits
 from modelfs.errors import CollectedError, NotFoundError, UnknownRefError, UsageError
 from modelfs.repository.keys import COMMITS, parse_commit_key
 from modelfs.repository.objects import EMPTY_TREE, CommitRecord, Tag
@@ -104,7 +106,9 @@ class HistoryPlanner:
         tags = set(self._source.tags())
         wanted = tags if not refs else tags & set(refs)
         there = set(self._target.tags())
-        new = {name: tag for name in sorted(wanted) if (tag := self._new_tag(name, known=name in there)) is not None}
+        with ThreadPoolExecutor(limits.META_THREADS, "sync-tags") as pool:
+            found = list(pool.map(lambda name: self._new_tag(name, known=name in there), sorted(wanted)))
+        new = {name: tag for name, tag in zip(sorted(wanted), found, strict=True) if tag is not None}
         named = [*(self._heads() if not refs else map(self._source.resolve, refs))]
         named += [self._source.read_commit(tag.branch, tag.number) for tag in new.values()]
         for record in named:
@@ -149,8 +153,8 @@ class HistoryPlanner:
         if not known:
             return tag
         theirs = self._target.read_tag(name)
-        if theirs.commit == tag.commit:
-            return None
+        if theirs.commit == tag.commit or (theirs.branch, theirs.time_ns) == (tag.branch, tag.time_ns):
+            return None  # the same, or the copy of an earlier run
         try:
             ours, other = self._source.resolve(name), self._target.resolve(name)
         except (UnknownRefError, CollectedError):

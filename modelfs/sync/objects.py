@@ -62,7 +62,7 @@ class Missing:
     def __init__(self, source: Repository, has: Callable[[Reached], bool]) -> None:
         self._source = source
         self._has = has
-        self._seen = IdSet()
+        self._seen = {True: IdSet(), False: IdSet()}  # chunks, others: a chunk may hold the bytes of a manifest
         self.chunks = ChunkList()
         self.metas: dict[What, list[bytes]] = {What.TENSORS: [], What.MANIFEST: [], What.PAGE: []}
         self.present = 0
@@ -75,7 +75,7 @@ class Missing:
     def find(self, plan: BranchPlan, tick: Callable[[], None] = lambda: None) -> None:
         """Add what is missing of one branch. Errors of the source as they come."""
         with ThreadPoolExecutor(limits.STORE_CONCURRENCY, "sync-ask") as pool:
-            fresh = (found for found in self._new(plan) if self._seen.add(found.id))
+            fresh = (found for found in self._new(plan) if self._seen[found.what is What.CHUNK].add(found.id))
             for found, there in windowed(pool, self._has, fresh, 4 * limits.STORE_CONCURRENCY):
                 tick()
                 if there:

@@ -8,7 +8,7 @@ removed.
 
 from __future__ import annotations
 
-import threading
+import os
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import msgspec
 
 from modelfs import limits
-from modelfs.repository.graft import graft
+from modelfs.errors import UsageError
+from modelfs.repository.graft import check_place, graft
 from modelfs.repository.objects import CommitRecord, Entry, Kind
 from modelfs.repository.repository import Repository
 from modelfs.writer.bases import Origin
@@ -66,13 +67,18 @@ class Import:
         self._message = message
         self._group = group
         self._head = repo.resolve(branch)
-        self._lock = threading.Lock()
 
     def plan(self, items: Iterator[Item]) -> Plan:
-        """Compare with the branch. Errors of the source as they come."""
+        """Compare with the branch. Errors of the source as they come; UsageError when a file stands where a directory
+        is needed."""
         wanted: list[Item] = []
+        directories: set[bytes] = set()  # that come, or are there
         same = same_bytes = 0
         for item in items:
+            check_place(item.path)
+            self._check_above(item.path, directories)
+            if item.entry.kind is Kind.DIRECTORY:
+                directories.add(item.path)
             there = self._repo.find(self._head.commit.root, item.path)
             if not _same(item.entry, there):
                 wanted.append(item)
@@ -81,9 +87,19 @@ class Import:
                 same_bytes += item.entry.size
         return Plan(tuple(wanted), same, same_bytes)
 
+    def _check_above(self, path: bytes, directories: set[bytes]) -> None:
+        above = path.rpartition(b"/")[0]
+        if not above or above in directories:
+            return
+        self._check_above(above, directories)
+        there = self._repo.find(self._head.commit.root, above)
+        if there is not None and there.kind is not Kind.DIRECTORY:
+            raise UsageError(f"{os.fsdecode(above)} is a file in the store, not a directory")
+        directories.add(above)
+
     def run(self, source: Source, plan: Plan, progress: Progress) -> Imported:
-        """Do it. OSError and StoreError as they come, UsageError for a file that changes while it is read or that
-        stands where a directory is needed; what was committed before stays."""
+        """Do it. OSError and StoreError as they come, UsageError for a file that changes while it is read; what was
+        committed before stays."""
         report = Imported(same=plan.same, same_bytes=plan.same_bytes, number=self._head.number)
         puts: dict[bytes, Entry] = {}
         since = 0

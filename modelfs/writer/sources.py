@@ -108,10 +108,13 @@ class LocalSource:
 
     @contextmanager
     def reading(self, item: Item) -> Iterator[Read]:
-        """Reads of one file."""
+        """Reads of one file. UsageError in the end when it is not what it was."""
         with Path(item.where).open("rb", buffering=0) as file:
             fd = file.fileno()
             yield lambda offset, length: os.pread(fd, length, offset)
+            facts = os.fstat(fd)
+            if (facts.st_size, facts.st_mtime_ns) != (item.entry.size, item.entry.mtime_ns):
+                raise UsageError(f"{item.where} was changed while it was read; run it again")
 
     def close(self) -> None:
         """Nothing is held."""

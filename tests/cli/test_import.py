@@ -183,6 +183,21 @@ def test_a_server_that_fails_for_a_while(run: Run, runs: Path, s3_bucket: str, m
     assert len(failed) == 3
 
 
+def test_a_file_that_changes_while_it_is_read(run: Run, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = ingest.Ingest.content
+
+    def growing(self, name, *rest):  # type: ignore[no-untyped-def]
+        with open(name, "ab") as file:
+            file.write(b"more")
+        return whole(self, name, *rest)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ingest.Ingest, "content", growing)
+        assert "was changed while it was read" in run("import", runs, "store", code=2).err
+    assert not run("ls", "store").out
+    run("import", runs, "store")
+
+
 def test_what_can_be_wrong(run: Run, runs: Path, tmp_path: Path) -> None:
     def refused(*arguments: object) -> str:
         err = run("import", *arguments, code=2).err
@@ -199,7 +214,11 @@ def test_what_can_be_wrong(run: Run, runs: Path, tmp_path: Path) -> None:
     assert "no branch, tag or commit 'dev'" in refused(runs, "store", "--branch", "dev")
     assert "no `..`" in refused(runs, "store", "../x")
     run("import", runs / "1" / "config.json", "store", "file")
+    before = len(list((tmp_path / "store").rglob("*")))
     assert "not a directory" in refused(runs, "store", "file")
+    assert "not a directory" in refused(runs, "store", "file/deeper/still")
+    assert ".modelfs" in refused(runs, "store", ".modelfs/x")
+    assert len(list((tmp_path / "store").rglob("*"))) == before, "said before anything is sent"
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as listening:
         listening.bind(str(runs / "socket"))
         (runs / "dangling").symlink_to("/nowhere/at/all")
