@@ -86,12 +86,12 @@ def command(
     with contextlib.ExitStack() as stack:
         first = open_store(located(source))
         stack.callback(first.close)
+        given = access()
+        repo = Repository.open(first, _for_source(first, given, theirs))
         second = open_store(located(target), create=create and not dry_run)
         stack.callback(second.close)
         if first.url == second.url:
             raise UsageError(f"{first.url} cannot be copied to itself")
-        given = access()
-        repo = Repository.open(first, _for_source(first, given, theirs))
         copy, mirror = _opened(second, repo, given, create=create)
         _check_ids(repo, copy, rewrite=rewrite)
         begin = parse_since(repo, since) if since is not None else None

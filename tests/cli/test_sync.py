@@ -95,6 +95,10 @@ def test_a_mirror(run: Run, source: Path, tmp_path: Path) -> None:
     run("put", source, "a", "again")
     run("sync", source, "mirror")
     assert objects(mirror, *areas) == objects(source, *areas)
+    run("sync", source, "late", "--create", "--since", "main@3", "--ref", "main")
+    assert [c["number"] for c in run("log", "late", "--json").json] == [4, 3]
+    run("fsck", "late", "--read-data")
+    assert run("sync", source, "late", "--ref", "main").out == "nothing to copy\n"
 
 
 def test_stores_with_keys(run: Run, source: Path, tmp_path: Path) -> None:
@@ -162,7 +166,9 @@ def test_what_can_be_wrong(run: Run, source: Path, tmp_path: Path) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").touch()
     assert "no modelfs store" in refused("empty", "target")
+    refused("empty", "none", "--create")
     assert "no such directory" in refused(source, "none")
+    assert not (tmp_path / "none").exists()
     hint = refused(source, "empty")
     assert "modelfs init" in hint
     assert "--create" in hint
