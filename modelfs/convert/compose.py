@@ -40,7 +40,8 @@ def compose(repo: Repository, plan: Plan, mode: int) -> Composed:
     """Write the planned file, its permissions being ``mode``; nothing refers to it yet."""
     if plan.size <= limits.INLINE_MAX:
         return Composed(_entry(Kind.INLINE, mode, plan.size, plan.read(0, plan.size)), 0, 0)
-    layout = read_all(detect.parse(plan.size), plan.outline) or Layout(plan.format, tuple(plan.spans), plan.size)
+    layout = None if plan.format else read_all(detect.parse(plan.size), plan.outline)
+    layout = layout or Layout(plan.format, tuple(plan.spans), plan.size)
     composer = _Composer(repo, plan, layout)
     manifest = Manifest(plan.size, composer.run(), repo.write_layout(layout) if layout.format else b"")
     return Composed(_entry(Kind.FILE, mode, plan.size, repo.write_manifest(manifest)), composer.shared, composer.sent)
