@@ -16,6 +16,7 @@ from modelfs.ids import ChunkId, ManifestId
 from modelfs.repository.objects import Entry, Extent, Kind
 from modelfs.repository.ranges import Ranges
 from modelfs.repository.repository import Repository
+from modelfs.store.base import Buffer
 
 _STEP: Final = limits.CHUNK_AVG  # of zeros that are summed at once
 
@@ -50,9 +51,9 @@ class StoredFile:
         """(extent, offset in it, length) of what a range consists of; nothing for a file without chunks."""
         return self._ranges.extents(offset, length) if self._ranges is not None else iter(())
 
-    def fetch(self, extent: Extent, start: int, length: int) -> bytes | bytearray | memoryview:
-        """A part of an extent that has a chunk."""
-        return memoryview(self._repo.read_chunk(ChunkId(extent.id), extent.length))[start : start + length]
+    def chunk(self, extent: Extent) -> Buffer:
+        """The bytes of an extent that has a chunk."""
+        return self._repo.read_chunk(ChunkId(extent.id), extent.length)
 
 
 class SeekableFile(io.RawIOBase):
@@ -88,7 +89,7 @@ class SeekableFile(io.RawIOBase):
         return data
 
 
-Checksum = Callable[[bytes | bytearray | memoryview, int], int]  # (data, sum so far) -> sum
+Checksum = Callable[[Buffer, int], int]  # (data, sum so far) -> sum
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,30 +103,31 @@ class Summed:
 
 
 def checksums(ranges: Iterable[Summed], checksum: Checksum, progress: Callable[[int], None]) -> list[int]:
-    """The sum of each range. Read as one stream, a few chunks ahead."""
+    """The sum of each range. Read as one stream, a few chunks ahead; neighbours in one chunk read it once."""
     found: list[int] = []
-    waiting: deque[tuple[int, Future[bytes | bytearray | memoryview] | int]] = deque()
+    # Whose sum, the chunk (None: zeros), the part of it.
+    waiting: deque[tuple[int, Future[Buffer] | None, int, int]] = deque()
 
     def take() -> None:
-        which, part = waiting.popleft()
-        if isinstance(part, int):  # zeros
-            for at in range(0, part, _STEP):
-                found[which] = checksum(bytes(min(_STEP, part - at)), found[which])
-            progress(part)
+        which, chunk, start, length = waiting.popleft()
+        if chunk is not None:
+            found[which] = checksum(memoryview(chunk.result())[start : start + length], found[which])
         else:
-            data = part.result()
-            found[which] = checksum(data, found[which])
-            progress(len(data))
+            for at in range(0, length, _STEP):
+                found[which] = checksum(bytes(min(_STEP, length - at)), found[which])
+        progress(length)
 
     with ThreadPoolExecutor(limits.MODEL_THREADS, "sum") as pool:
+        last: tuple[bytes, Future[Buffer]] | None = None
         for which, wanted in enumerate(ranges):
-            file, place = wanted.file, (wanted.offset, wanted.length)
+            file = wanted.file
             found.append(wanted.before)
             if file.entry.kind is Kind.INLINE:
-                waiting.append((which, pool.submit(file.read, *place)))
-            for extent, start, count in file.extents(*place):
-                part = pool.submit(file.fetch, extent, start, count) if extent.id else count
-                waiting.append((which, part))
+                waiting.append((which, pool.submit(file.read, 0, file.size), wanted.offset, wanted.length))
+            for extent, start, length in file.extents(wanted.offset, wanted.length):
+                if extent.id and (last is None or last[0] != extent.id):
+                    last = extent.id, pool.submit(file.chunk, extent)
+                waiting.append((which, last[1] if extent.id and last is not None else None, start, length))
                 while len(waiting) > limits.MODEL_THREADS:
                     take()
         while waiting:
