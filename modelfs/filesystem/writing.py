@@ -18,7 +18,7 @@ import trio
 
 from modelfs import limits
 from modelfs.concurrency import together
-from modelfs.vfs.nodes import DirNode, FileNode, Node
+from modelfs.vfs.nodes import DirNode, FileNode, Node, path_at
 from modelfs.vfs.vfs import RENAME_NOREPLACE, Caller, Vfs, fail
 from modelfs.writer.bases import BASE_ATTRIBUTE
 
@@ -136,10 +136,9 @@ class Hand:
 
     async def _may_name(self, draft: Draft) -> None:
         there = await self._vfs.names.child(draft.parent, draft.name)
-        if isinstance(there, DirNode):
-            fail(errno.EISDIR)
-        if there is not None and draft.exclusive:
-            fail(errno.EEXIST)
+        code = errno.EEXIST if draft.exclusive else errno.EISDIR if isinstance(there, DirNode) else 0
+        if there is not None and code:
+            raise OSError(code, os.strerror(code), os.fsdecode(path_at(draft.parent, draft.name)))
 
     async def _name(self, writing: Writing, draft: Draft) -> None:
         node = writing.node

@@ -299,7 +299,7 @@ def test_a_transaction_that_fails_changes_nothing(fs: ModelFileSystem) -> None:
     with pytest.raises(KeyError), fs.transaction:
         write("c")
         raise KeyError
-    with pytest.raises(FileExistsError), fs.transaction:
+    with pytest.raises(FileExistsError, match="'e'"), fs.transaction:
         write("c")
         file = fs.open("e", "xb")
         file.close()
