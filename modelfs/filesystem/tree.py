@@ -26,8 +26,9 @@ from modelfs.errors import ModelfsError
 from modelfs.filesystem.writing import Hand, Writing
 from modelfs.repository.objects import Kind
 from modelfs.store.base import Buffer
+from modelfs.vfs.inodes import fail
 from modelfs.vfs.nodes import DirNode, FileNode, Node
-from modelfs.vfs.vfs import Vfs, fail
+from modelfs.vfs.vfs import Vfs
 
 P = ParamSpec("P")
 R = TypeVar("R")

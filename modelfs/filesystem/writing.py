@@ -18,8 +18,9 @@ import trio
 
 from modelfs import limits
 from modelfs.concurrency import together
+from modelfs.vfs.inodes import fail
 from modelfs.vfs.nodes import DirNode, FileNode, Node, path_at
-from modelfs.vfs.vfs import RENAME_NOREPLACE, Caller, Vfs, fail
+from modelfs.vfs.vfs import RENAME_NOREPLACE, Caller, Vfs
 from modelfs.writer.bases import BASE_ATTRIBUTE
 
 
