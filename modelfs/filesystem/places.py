@@ -88,7 +88,7 @@ def _store(options: dict[str, Any]) -> str:
         if store is not None:
             raise UsageError("store and the URL after :: are both given: one of them, please")
         # fsspec hands over the path that its own implementation would get.
-        store = f"{protocol}://{where}"
+        store = where if protocol in ("file", "local") else f"{protocol}://{where}"
     if store is None:
         raise UsageError("which store? modelfs://@NAME/path, storage_options={'store': URL} or modelfs://path::URL")
     if not isinstance(store, str | os.PathLike) or not os.fspath(store):
