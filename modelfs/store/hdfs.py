@@ -90,7 +90,7 @@ class Client(Protocol):
         """With its parents; nothing happens when it is there."""
 
     def write(self, path: str, data: Buffer) -> None:
-        """A new file, complete and closed."""
+        """A file, complete and closed, over one that an earlier attempt may have left half-written."""
 
     def rename(self, source: str, target: str, *, replace: bool) -> None:
         """Atomically; FileExistsError when ``target`` is there and is not to be replaced."""

@@ -2,13 +2,15 @@
 
 Name services with several NameNodes, and Kerberos, are configured where Hadoop's own tools look (``HADOOP_CONF_DIR``,
 the ticket cache). The library bounds no request to a NameNode, so all of them run on an event loop in a thread of
-their own, where they can be given up; after that the connection is not used again.
+their own, where they can be given up; after that the connection is not used again. Outside of a loop of Rust's the
+library panics when it wants to sleep before it turns to another NameNode, so that is done here.
 """
 
 from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import re
 import threading
 import types
@@ -30,10 +32,15 @@ _DEFAULT_PORT: Final = 8020
 # A NameNode that has not heard of the last block yet, because the DataNode told us first, does not let the file be
 # closed, and hdfs-native asks again after 500 ms. So every step of closing begins a little later.
 _CLOSE_PAUSE: Final = 0.004
+_NAMENODES_ASKED: Final = 8  # drawn from those of a name service until one answers that it is the active one
 # What is no exception of Java's, as the library's Rust shows it: Kind("text").
 _SHOWN: Final = re.compile(r'(\w+)(?:\((?:"([\w.$]+)", )?"(.*)"\)?)?', re.DOTALL)
 _REFUSED: Final = ("SASLError", "GSSAPIError", "NoSASLMechanism")
 _LASTING: Final = ("InvalidPath", "InvalidArgument", "UrlParseError", "XmlParseError", "ErasureCodingError")
+
+
+class _ElsewhereError(OSError):
+    """This NameNode did nothing: it is not there, or not the active one."""
 
 
 class NativeClient:
@@ -42,6 +49,7 @@ class NativeClient:
     def __init__(self, host: str, port: int | None, timeout: float) -> None:
         self._timeout = timeout
         self._host, self._port = host, port
+        self._several = False
         self._client = self._connect()
         self._closed = False
         self._loop = asyncio.new_event_loop()
@@ -77,7 +85,7 @@ class NativeClient:
 
     def write(self, path: str, data: Buffer) -> None:
         async def write(client: AsyncClient) -> None:
-            writer = await client.create(path, WriteOptions(create_parent=True))
+            writer = await client.create(path, WriteOptions(create_parent=True, overwrite=True))
             if len(data):
                 await writer.write(bytes(data))
             await _paced(writer.close(), _CLOSE_PAUSE)
@@ -107,17 +115,28 @@ class NativeClient:
     def _connect(self) -> AsyncClient:
         settings = {
             "dfs.client.socket-timeout": str(int(self._timeout * 1000)),
-            "dfs.client.failover.max.attempts": "2",  # more is the business of `retry`
+            "dfs.client.failover.max.attempts": "0",
+            f"dfs.client.failover.random.order.{self._host}": "true",
         }
         if self._port is None:
             try:
-                return AsyncClient(f"hdfs://{self._host}", settings)
+                client = AsyncClient(f"hdfs://{self._host}", settings)
             except RuntimeError as error:
                 if "No NameNode hosts found" not in str(error):
                     raise
+            else:
+                self._several = True
+                return client
         return AsyncClient(f"hdfs://{self._host}:{self._port or _DEFAULT_PORT}", settings)
 
     def _run(self, ask: Callable[[AsyncClient], Awaitable[T]]) -> T:
+        for _ in range(_NAMENODES_ASKED if self._several else 0):
+            with contextlib.suppress(_ElsewhereError):
+                return self._run_once(ask)
+            self._client = self._connect()
+        return self._run_once(ask)
+
+    def _run_once(self, ask: Callable[[AsyncClient], Awaitable[T]]) -> T:
         client = self._client
 
         async def bounded() -> T:
@@ -137,6 +156,10 @@ class NativeClient:
             raise ValueError(f"hdfs-native has no support for {error}") from error
         except RuntimeError as error:
             raise _translated(error) from error
+        except OSError as error:
+            if "Connection refused" in str(error):  # without a number: the library makes the text only
+                raise _ElsewhereError(str(error)) from error
+            raise
         except BaseException as error:
             if type(error).__name__ == "PanicException":  # of Rust; not an Exception, so that nobody catches it
                 raise OSError(f"hdfs-native failed: {error}") from error
@@ -148,6 +171,8 @@ def _translated(error: RuntimeError) -> Exception:
     if shown is None:
         return OSError(str(error))
     kind, java, text = shown[1], shown[2], (shown[3] or str(error)).partition("\\n")[0]
+    if java and java.endswith(".StandbyException"):
+        return _ElsewhereError(text)
     if java:
         return JavaError(java, text)
     if kind in _REFUSED:

@@ -70,7 +70,7 @@ class WebClient:
             raise OSError(f"{path} was not made")
 
     def write(self, path: str, data: Buffer) -> None:
-        location = self._ask("PUT", path, "CREATE", overwrite="false")
+        location = self._ask("PUT", path, "CREATE", overwrite="true")
         self._send("PUT", location, bytes(data))
         # DataNodes say "created" even when closing the file failed.
         if self.length(path) != len(data):

@@ -179,6 +179,26 @@ def test_a_namenode_that_falls_silent_and_comes_back(hdfs_server: HdfsServer, sc
         store.close()
 
 
+def test_a_name_service_whose_first_namenode_is_gone(
+    hdfs_server: HdfsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        settings = {
+            "dfs.ha.namenodes.lake": "gone,active",
+            "dfs.namenode.rpc-address.lake.gone": f"127.0.0.1:{unused.getsockname()[1]}",
+            "dfs.namenode.rpc-address.lake.active": hdfs_server.hdfs.partition("://")[2],
+        }
+        lines = (f"<property><name>{key}</name><value>{value}</value></property>" for key, value in settings.items())
+        (tmp_path / "hdfs-site.xml").write_text(f"<configuration>{''.join(lines)}</configuration>")
+        monkeypatch.setenv("HADOOP_CONF_DIR", str(tmp_path))
+        for _ in range(3):
+            store = open_store(f"hdfs://lake/{tmp_path.name}-service")
+            store.put("a", b"1")
+            assert store.get("a") == b"1"
+            store.close()
+
+
 @BOTH
 def test_nobody_there(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "STORE_OPEN_TIMEOUT", 2.0)
