@@ -140,7 +140,7 @@ def test_another_compression(run: Run, tmp_path: Path) -> None:
 
 def test_killed_and_run_again(run: Run, source: Path, tmp_path: Path) -> None:
     run("init", "target")
-    for number in (0, 2, 3):
+    for number in (0, 1, 1):  # there are four chunks at least, wherever they end
         died = subprocess.run(
             [sys.executable, "-c", DYING, str(number), "sync", source, "target"], cwd=tmp_path, check=False
         )
@@ -149,7 +149,7 @@ def test_killed_and_run_again(run: Run, source: Path, tmp_path: Path) -> None:
         run("fsck", "target", "--read-data")
     there = len(objects(tmp_path / "target", "data"))
     total = len(objects(source, "data"))
-    assert 5 <= there < total
+    assert there == 2
     assert run("sync", source, "target", "--json").json["chunks"] == total - there
     assert history(run, "target") == history(run, source)
 
