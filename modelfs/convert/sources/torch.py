@@ -60,13 +60,13 @@ def _tensor(file: StoredFile, view: pickle.View, start: int) -> Tensor:
     width = WIDTHS.get(view.dtype, 0)
     count = math.prod(view.shape)
     offset, length = view.offset * width, count * width
-    if offset + length > view.storage.length:
-        raise UsageError(f"tensor {view.name[:200]!r} leaves its storage")
     if count and not _contiguous(view):
         raise UsageError(
             f"tensor {view.name[:200]!r} is a strided view of its storage (shape {list(view.shape)}, "
             f"stride {list(view.stride)}): save it with .contiguous()"
         )
+    if offset + length > view.storage.length:
+        raise UsageError(f"tensor {view.name[:200]!r} leaves its storage")
     return Tensor(view.name, view.dtype, view.shape, file, start + offset, length)
 
 

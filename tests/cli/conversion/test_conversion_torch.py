@@ -26,7 +26,7 @@ def test_types_that_only_some_have_and_tensors_that_share_a_storage(
         "rows": large[10:11],
         "bf16": torch.randn(900, 1024).bfloat16(),
         "f8": torch.randn(40, 8).to(torch.float8_e4m3fn),
-        "u16": torch.arange(7, dtype=torch.uint16),
+        "u16": torch.tensor([1, 2, 65535], dtype=torch.uint16),
         "flags": torch.tensor([True, False]),
         "complex": torch.randn(4, dtype=torch.complex64),
         "empty": torch.zeros(0, 3),
@@ -65,15 +65,14 @@ def test_what_is_in_a_training_checkpoint(
     from safetensors.torch import load_file
 
     net = torch.nn.Linear(400, 300)
-    optimizer = torch.optim.Adam(net.parameters())
-    net(torch.ones(2, 400)).sum().backward()
-    optimizer.step()
-    saved({"epoch": 3, "model": net.state_dict(), "optimizer": optimizer.state_dict(), "net": net.weight})
+    moments = {i: {"step": torch.tensor(4.0), "exp_avg": torch.randn(300)} for i in range(2)}
+    optimizer = {"state": moments, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.999), "params": [0, 1]}]}
+    saved({"epoch": 3, "model": net.state_dict(), "optimizer": optimizer, "net": net.weight})
     done = modelfs("convert", store, "m.pt", "m.safetensors")
     assert "epoch" in done.err
     found = load_file(get(modelfs, store, "m.safetensors", tmp_path / "out"))
     assert torch.equal(found["model.weight"], net.weight)
-    assert torch.equal(found["optimizer.state.1.exp_avg"], optimizer.state_dict()["state"][1]["exp_avg"])
+    assert torch.equal(found["optimizer.state.1.exp_avg"], moments[1]["exp_avg"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         sparse = torch.eye(300).to_sparse()
