@@ -9,7 +9,8 @@ from pathlib import Path
 
 import click
 
-from modelfs.cli.access import access, access_options, read_secret, sign_option
+from modelfs.assembly.secret import read_secret
+from modelfs.cli.access import access, access_options, sign_option
 from modelfs.cli.location import single_writer_option, writing
 from modelfs.cli.options import located
 from modelfs.cli.output import counted, counter, json_option, note, print_json, progress_bar, size

@@ -250,7 +250,7 @@ class _ModelFile:
 class ReadFile(_ModelFile, io.BufferedReader):
     """Mode rb."""
 
-    raw: RawFile  # type: ignore[assignment]
+    raw: RawFile
 
     def __init__(self, fs: ModelFileSystem, raw: RawFile, buffer: int) -> None:
         io.BufferedReader.__init__(self, raw, buffer)
@@ -269,7 +269,7 @@ class ReadFile(_ModelFile, io.BufferedReader):
 class WriteFile(_ModelFile, io.BufferedWriter):
     """Modes wb, xb and ab."""
 
-    raw: RawFile  # type: ignore[assignment]
+    raw: RawFile
 
     def __init__(self, fs: ModelFileSystem, raw: RawFile, buffer: int) -> None:
         io.BufferedWriter.__init__(self, raw, buffer)
@@ -282,7 +282,7 @@ class WriteFile(_ModelFile, io.BufferedWriter):
 class EditFile(_ModelFile, io.BufferedRandom):
     """Modes r+b, w+b, x+b and a+b."""
 
-    raw: RawFile  # type: ignore[assignment]
+    raw: RawFile
 
     def __init__(self, fs: ModelFileSystem, raw: RawFile, buffer: int) -> None:
         io.BufferedRandom.__init__(self, raw, buffer)

@@ -12,6 +12,7 @@ import errno
 import io
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from fsspec.spec import AbstractFileSystem
@@ -123,7 +124,8 @@ class ModelFileSystem(AbstractFileSystem):  # type: ignore[misc]
     def info(self, path: Any, **kwargs: Any) -> Info:
         """What is known of a path: name, size, type, mtime, mode, uid, gid, islink, and ETag of a file: equal for equal
         content."""
-        return self._ask(lambda tree: tree.info(self._bytes(path)), str(path))
+        found: Info = self._ask(lambda tree: tree.info(self._bytes(path)), str(path))
+        return found
 
     def ls(self, path: Any, detail: bool = True, **kwargs: Any) -> list[Any]:
         """What is in a directory, by name; of a file only itself."""
@@ -216,12 +218,11 @@ class ModelFileSystem(AbstractFileSystem):  # type: ignore[misc]
             writings = [raw.writing for raw in some if raw.writing is not None]
             for raw in some:
                 raw.settled()
-            _run(engine, some[0].path, lambda tree, writings=writings: tree.publish(writings))
+            _run(engine, some[0].path, partial(Tree.publish, writings=writings))
 
     def cat_file(self, path: Any, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
         """The content of a file, or a range of it as Python slices have it."""
-        [found] = self.cat_ranges([path], [start], [end], on_error="raise")
-        return found
+        return bytes(self.cat_ranges([path], [start], [end], on_error="raise")[0])
 
     def cat_ranges(
         self,
@@ -279,20 +280,21 @@ class ModelFileSystem(AbstractFileSystem):  # type: ignore[misc]
 
     def rm_file(self, path: Any) -> None:
         """Remove a file."""
-        self._ask(lambda tree: tree.remove(self._bytes(path), recursive=False), str(path))
+        self.rm(path)
 
     def _rm(self, path: Any) -> None:
         self.rm_file(path)
 
     def rm(self, path: Any, recursive: bool = False, maxdepth: int | None = None) -> None:
-        """Remove files, and with ``recursive`` directories, each in one commit."""
+        """Remove files, and with ``recursive`` directories."""
         paths = [path] if isinstance(path, str | os.PathLike) else list(path)
         if maxdepth is not None:
             for one in reversed(self.expand_path(paths, recursive=recursive, maxdepth=maxdepth)):
                 (self.rmdir if self.isdir(one) else self.rm_file)(one)
             return
         for one in self._expanded(paths):
-            self._ask(lambda tree, where=os.fsencode(one): tree.remove(where, recursive=recursive), one)
+            self._ask(partial(Tree.remove, path=os.fsencode(one), recursive=recursive), one)
+        self._ask(Tree.durable)
 
     def _expanded(self, paths: list[Any]) -> list[str]:
         """Paths with their patterns expanded; what lies in another one is left out."""
@@ -302,10 +304,18 @@ class ModelFileSystem(AbstractFileSystem):  # type: ignore[misc]
                 found.append(path)
         return found
 
-    def cp_file(self, path1: Any, path2: Any, **kwargs: Any) -> None:
-        """Copy a file inside the store: no bytes move. Of a directory only the directory is made."""
+    def cp_file(self, path1: Any, path2: Any, durable: bool = True, **kwargs: Any) -> None:
+        """Copy a file inside the store: no bytes move. Of a directory only the directory is made. Without ``durable``
+        it is in the store within a second."""
         old, new = self._bytes(path1), self._bytes(path2)
         self._ask(lambda tree: tree.copy(old, new, make=self.auto_mkdir), str(path1))
+        if durable:
+            self._ask(Tree.durable)
+
+    def copy(self, path1: Any, path2: Any, *args: Any, **kwargs: Any) -> None:
+        """Copy files and directories inside the store: no bytes move, and one commit has all of them, or a few."""
+        super().copy(path1, path2, *args, durable=False, **kwargs)
+        self._ask(Tree.durable)
 
     def mv(self, path1: Any, path2: Any, recursive: bool = False, maxdepth: int | None = None, **kwargs: Any) -> None:
         """Rename a file or directory, whole and at once; onto a directory: into it."""

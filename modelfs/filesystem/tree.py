@@ -328,19 +328,23 @@ class Tree:
 
     # -- names --------------------------------------------------------------------------------------------------
 
-    async def _durable(self) -> None:
+    async def durable(self) -> None:
+        """All changes made so far are durable when this returns."""
         await self._vfs.durability.everything()
 
     @_again
     async def mkdir(self, path: bytes, *, parents: bool, exist_ok: bool) -> None:
         """Make a directory. EEXIST, ENOENT as mkdir(2)."""
+        await self._mkdir(path, parents=parents, exist_ok=exist_ok)
+        await self.durable()
+
+    async def _mkdir(self, path: bytes, *, parents: bool, exist_ok: bool) -> None:
         async with self._at(path, make=parents) as spot:
             if isinstance(spot.node, DirNode) and exist_ok:
                 return
             if spot.node is not None:
                 fail(errno.EEXIST)
             await self._vfs.mkdir(spot.parent.ino, spot.name, 0o777, self._hand.caller)
-        await self._durable()
 
     @_again
     async def rmdir(self, path: bytes) -> None:
@@ -350,11 +354,12 @@ class Tree:
             if not spot.name:
                 fail(errno.EBUSY)
             await self._vfs.rmdir(spot.parent.ino, spot.name)
-        await self._durable()
+        await self.durable()
 
     @_again
     async def remove(self, path: bytes, *, recursive: bool) -> None:
-        """Remove a file or link, or with ``recursive`` a directory with all in it, in one commit. The root stays."""
+        """Remove a file or link, or with ``recursive`` a directory with all in it; `durable` must follow. The root
+        stays."""
         async with self._at(path, follow=False) as spot:
             node = spot.existing()
             if isinstance(node, DirNode):
@@ -365,7 +370,6 @@ class Tree:
                     await self._vfs.rmdir(spot.parent.ino, spot.name)
             else:
                 await self._vfs.unlink(spot.parent.ino, spot.name)
-        await self._durable()
 
     async def _empty(self, directory: DirNode) -> None:
         async for name, child in self._children(directory):
@@ -395,15 +399,15 @@ class Tree:
                 elif into:
                     fail(errno.ENOENT if there is None else errno.ENOTDIR)
                 await self._vfs.rename(source.parent.ino, source.name, parent.ino, name, 0)
-        await self._durable()
+        await self.durable()
 
     @_again
     async def copy(self, old: bytes, new: bytes, *, make: bool) -> None:
-        """A copy of a file, which shares its chunks; of a directory only the directory itself."""
+        """A copy of a file, which shares its chunks; of a directory only the directory. `durable` must follow."""
         async with self._at(old) as source:
             node = source.existing()
             if isinstance(node, DirNode):
-                await self.mkdir(new, parents=make, exist_ok=True)
+                await self._mkdir(new, parents=make, exist_ok=True)
                 return
             if not isinstance(node, FileNode):
                 fail(errno.EINVAL)
@@ -430,14 +434,14 @@ class Tree:
                 await self._vfs.release(fh)
             await self._hand.publish(writing)
         else:
-            await self._hand.publish(writing, content_of=node)
+            await self._hand.take_over(writing, node)
 
     @_again
     async def touch(self, path: bytes) -> None:
         """The file's time is now."""
         async with self._at(path) as spot:
             await self._hand.set_time(spot.existing(), time.time_ns())
-        await self._durable()
+        await self.durable()
 
     async def refresh(self) -> None:
         """See at once what others have committed."""

@@ -85,9 +85,22 @@ class Hand:
 
     # -- the end of a writing -----------------------------------------------------------------------------------
 
-    async def publish(self, writing: Writing, *, content_of: FileNode | None = None) -> None:
-        """Give it its name, return when it is durable, and close it. ``content_of``: it gets the content of that file.
-        When it cannot get its name, or some of it is not on this machine's disk, there is what was before."""
+    async def publish(self, writing: Writing) -> None:
+        """Give it its name, return when it is durable, and close it. When it cannot get its name, or some of it is not
+        on this machine's disk, there is what was before."""
+        await self._take_name(writing)
+        try:
+            await self._vfs.fsync(writing.fh)
+        finally:
+            await self._close(writing)
+
+    async def take_over(self, writing: Writing, source: FileNode) -> None:
+        """The same with the content of another file, but it is not durable yet."""
+        await self._take_name(writing)
+        self._vfs.files.take_over(writing.node, source)
+        await self._close(writing)
+
+    async def _take_name(self, writing: Writing) -> None:
         try:
             self._check(writing)
             if writing.draft is not None:
@@ -95,12 +108,6 @@ class Hand:
         except BaseException:
             await self.discard(writing)
             raise
-        try:
-            if content_of is not None:
-                self._vfs.files.take_over(writing.node, content_of)
-            await self._vfs.fsync(writing.fh)
-        finally:
-            await self._close(writing)
 
     async def publish_together(self, writings: Sequence[Writing]) -> None:
         """The same for several, in one commit: others see all of them or none."""

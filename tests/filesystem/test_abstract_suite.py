@@ -18,12 +18,13 @@ _numbers = itertools.count(1)
 
 class Fixtures(abstract.AbstractFixtures):
     @pytest.fixture(scope="class")
-    def fs(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelFileSystem]:
-        directory = tmp_path_factory.mktemp("suite")
-        store = open_store(str(directory / "store"), create=True)
+    @classmethod
+    def fs(cls, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelFileSystem]:
+        url = f"memory://{cls.__name__}"
+        store = open_store(url, create=True)
         Repository.create(store)
         store.close()
-        fs = ModelFileSystem(store=directory / "store", cache_dir=directory / "cache", refresh=0)
+        fs = ModelFileSystem(store=url, cache_dir=tmp_path_factory.mktemp("suite") / "cache")
         yield fs
         fs.close()
 
