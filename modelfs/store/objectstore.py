@@ -35,6 +35,7 @@ from modelfs.errors import (
 from modelfs.store.base import Buffer, ObjectInfo, StoreProperties
 
 if TYPE_CHECKING:
+    from obstore import ObjectMeta
     from obstore.store import AzureConfig, ClientConfig, GCSConfig, ObjectStore, RetryConfig, S3Config
 
 T = TypeVar("T")
@@ -101,11 +102,24 @@ class ObjectStoreBackend:
             return None
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        if not self.properties.writable:
+            yield from self._walk(prefix.rstrip("/"))
+            return
         pages = iter(obstore.list(self._store, prefix.rstrip("/") or None))
         while (page := self._call(prefix, lambda: next(pages, None))) is not None:
             for found in page:
                 if found["path"].startswith(prefix):
-                    yield ObjectInfo(found["path"], int(found["size"]), found["last_modified"].timestamp())
+                    yield _info(found)
+
+    def _walk(self, folder: str) -> Iterator[ObjectInfo]:
+        """HTTP: one PROPFIND for each collection, because servers (nginx) refuse one for all that is below."""
+        try:
+            found = self._call(folder, lambda: obstore.list_with_delimiter(self._store, folder or None))
+        except NotFoundError:
+            return
+        yield from map(_info, found["objects"])
+        for below in found["common_prefixes"]:
+            yield from self._walk(below)
 
     def delete(self, key: str) -> None:
         self._check_writable(key)
@@ -130,6 +144,10 @@ class ObjectStoreBackend:
             if writing:
                 raise PermanentError(f"{self.url}: {key}: the bucket does not exist", key) from error
             raise NotFoundError(f"{self.url} has no object {key}", key) from error
+
+
+def _info(found: ObjectMeta) -> ObjectInfo:
+    return ObjectInfo(found["path"], int(found["size"]), found["last_modified"].timestamp())
 
 
 def _translate(error: oe.BaseError, url: str, key: str) -> NoReturn:

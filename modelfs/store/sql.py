@@ -101,6 +101,8 @@ class SqlStore:
         self._unmade = create
         self._making = threading.Lock()
         self._statement_max: int | None = None
+        if create and local:  # as a directory is; over the network the first contact does it, which has its bound
+            self._ask("", lambda connection: None)
 
     # -- reading ------------------------------------------------------------------------------------------------
 
