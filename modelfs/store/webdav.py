@@ -213,6 +213,10 @@ class WebdavStore:
         except (dav.ClientError, httpx.HTTPError, httpx.InvalidURL) as error:
             text = " ".join(str(error).split())[:300] or type(error).__name__
             raise _kind(error)(f"{self.url}: {key or 'listing'}: {text}", key) from error
+        except RuntimeError as error:  # what httpx says to a thread that comes after `close`
+            if not self._client.http.is_closed:
+                raise
+            raise TransientError(f"{self.url} has been closed", key) from error
 
 
 def _kind(error: Exception) -> type[StoreError]:
