@@ -94,7 +94,8 @@ def test_history(modelfs: Run, local_store: Path, source: Path, tmp_path: Path) 
 def test_copies_move_no_bytes(modelfs: Run, local_store: Path, source: Path) -> None:
     modelfs("put", local_store, source, "run")
     before = modelfs("du", local_store, "--json").json
-    modelfs("cp", local_store, "run", "best")
+    copied = modelfs("cp", local_store, "run", "best", "--json").json
+    assert (copied["number"], copied["bytes"]) == (3, before["logical"])
     modelfs("cp", f"{local_store}:main@2", "run/model.bin", "restored/")
     after = modelfs("du", local_store, "--json").json
     assert after["logical"] == 2 * before["logical"] + 11_000_000
