@@ -16,6 +16,7 @@ import pytest
 from mounting import Machine
 
 from modelfs import config
+from modelfs.filesystem import engine
 from modelfs.filesystem.spec import ModelFileSystem
 from modelfs.journal.look import sessions
 
@@ -119,6 +120,12 @@ def test_a_forked_child_has_an_engine_of_its_own(fs: ModelFileSystem) -> None:
     assert reader.read() == b"parent"
     writer.close()
     assert fs.cat_file("unfinished") == b"of the parent"
+
+
+def test_a_child_cannot_use_the_connections_of_its_parent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_parent_used_obstore", True)
+    with pytest.raises(ValueError, match=r"s3://bucket/prefix:main: this process was forked .* spawn or forkserver"):
+        ModelFileSystem(store="s3://bucket/prefix").ls("")
 
 
 def test_children_of_multiprocessing_close_in_order(machine: Machine, store: str, script: Path, opened: Any) -> None:
