@@ -37,7 +37,10 @@ def program(script: Path, text: str, *arguments: object) -> subprocess.Popen[str
 
 def ended(process: subprocess.Popen[str]) -> str:
     """What a program said until it ended well."""
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 0, err
     assert "Traceback" not in err, err
     return out
