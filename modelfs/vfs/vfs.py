@@ -411,10 +411,14 @@ class Vfs:
             fail(errno.EISDIR)
         if not isinstance(node, FileNode):
             fail(errno.ENXIO)
-        self.inodes.current(node)
         writable = (flags & os.O_ACCMODE) != os.O_RDONLY
         if writable or flags & os.O_TRUNC:
+            self.inodes.current(node)
             self.inodes.writable(ino)
+        elif not node.exists_finished:
+            self.inodes.current(node)
+        # To be read, a version that was replaced since the kernel looked it up is as good as one opened before that;
+        # where files are replaced all the time, the kernel would find each one replaced before it can open it.
         if ino == STATUS_INO:
             return self.open_files.add(FileHandle(await self.virtual.opened(), writable=False))
         node.opens += 1

@@ -1,10 +1,10 @@
-"""Another mount's file that appears between the kernel's look at a name and its request to create it."""
+"""What another mount does to a name between the kernel's look at it and its request to create or open it."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,11 @@ from modelfs.writer.uploader import Uploader
 OWNER, OTHER = 1000, 1001
 
 
-def created(tmp_path: Path, flags: int, uid: int, mode: int, appears: int) -> bytes | int | None:
-    """What a file then holds whose name was free until the file system had looked ``appears`` times, or the errno."""
+Asked = Callable[[Vfs], Awaitable[bytes | int | None]]
+
+
+def asked(tmp_path: Path, ask: Asked) -> bytes | int | None:
+    """What a file system of an empty store answers; the errno of an OSError."""
 
     async def run() -> bytes | int | None:
         store = DictStore()
@@ -37,23 +40,31 @@ def created(tmp_path: Path, flags: int, uid: int, mode: int, appears: int) -> by
         async with trio.open_nursery() as nursery:
             source, uploader = ChunkSource(repo, cache), Uploader(repo, repo.format.chunking)
             vfs = Vfs(source, uploader, head, options, tmp_path, None, nursery)
-            names: Any = vfs.names
-            names.child = late(names.child, names, mode, appears)
             try:
-                node, fh = await vfs.create(1, b"f", 0o644, flags | os.O_CREAT, Caller(uid, uid, 0o022))
-                found = bytes(await vfs.read(fh, 0, 100))
-                assert node is names.nodes[node.ino]
-                await vfs.release(fh)
+                return await ask(vfs)
             except OSError as error:
                 return error.errno
-            else:
-                return found
             finally:
                 nursery.cancel_scope.cancel()
                 cache.close()
         return None
 
     return trio.run(run)
+
+
+def created(tmp_path: Path, flags: int, uid: int, mode: int, appears: int) -> bytes | int | None:
+    """What a file then holds whose name was free until the file system had looked ``appears`` times, or the errno."""
+
+    async def ask(vfs: Vfs) -> bytes:
+        names: Any = vfs.names
+        names.child = late(names.child, names, mode, appears)
+        node, fh = await vfs.create(1, b"f", 0o644, flags | os.O_CREAT, Caller(uid, uid, 0o022))
+        found = bytes(await vfs.read(fh, 0, 100))
+        assert node is names.nodes[node.ino]
+        await vfs.release(fh)
+        return found
+
+    return asked(tmp_path, ask)
 
 
 def late(child: Callable[..., Any], names: Any, mode: int, appears: int) -> Callable[..., Any]:
@@ -87,3 +98,27 @@ def test_exclusive_creation_fails(tmp_path: Path) -> None:
 )
 def test_the_kernel_has_to_check_what_it_did_not_see(tmp_path: Path, uid: int, mode: int, flags: int) -> None:
     assert created(tmp_path, flags, uid, mode, 1) == errno.ESTALE
+
+
+@pytest.mark.parametrize(
+    ("flags", "finished", "found"),
+    [
+        (os.O_RDONLY, True, b"theirs"),
+        (os.O_RDONLY, False, errno.ESTALE),
+        (os.O_RDWR, True, errno.ESTALE),
+        (os.O_RDONLY | os.O_TRUNC, True, errno.ESTALE),
+    ],
+)
+def test_what_was_replaced_is_opened_to_be_read_only(
+    tmp_path: Path, flags: int, finished: bool, found: bytes | int
+) -> None:
+    async def ask(vfs: Vfs) -> bytes:
+        node = vfs.names.create(vfs.names.root, b"f", Kind.INLINE, 0o644, OWNER, OWNER, b"theirs")
+        assert isinstance(node, FileNode)
+        node.lookups, node.exists_finished, node.replaced = 1, finished, True
+        fh = await vfs.open(node.ino, flags)
+        data = bytes(await vfs.read(fh, 0, 100))
+        await vfs.release(fh)
+        return data
+
+    assert asked(tmp_path, ask) == found
