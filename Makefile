@@ -48,7 +48,7 @@ man: venv ## man pages of all commands and of configuration files, in build/man
 
 test: venv lint ## lint, then all tests, in WORKERS=2 processes: units, stores, real mounts, faults, frameworks
 	@tools/install-deps.sh tests
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25
 
 # atheris has wheels for some Pythons only, and stays out of .venv; what it imports comes from there.
 fuzz: venv ## INPUTS=1000000 inputs over all decoders, then some more guided by coverage where atheris installs
