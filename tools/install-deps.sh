@@ -39,6 +39,8 @@ tests)
     need "command -v ceph" ceph-common
     need "command -v systemd-analyze" systemd
     need "command -v chromium" chromium
+    for shell in zsh fish; do need "command -v $shell" $shell; done
+    need "command -v promtool" prometheus
     need "ls /usr/lib/postgresql/*/bin/postgres" postgresql
     need "command -v mariadbd || test -x /usr/sbin/mariadbd" mariadb-server-core
     need "command -v nginx || test -x /usr/sbin/nginx" nginx
