@@ -12,7 +12,9 @@ ceph-osd radosgw ceph-common (tools/install-deps.sh tests). Everything it starts
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
+import random
 import shutil
 import signal
 import socket
@@ -68,10 +70,13 @@ def missing_programs() -> list[str]:
 
 
 def free_port() -> int:
-    """A TCP port on loopback that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on loopback that nobody uses at this moment: none of those that Linux gives to outgoing connections
+    (32768 and above), of which one could have it before the server does."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_768)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def start(directory: Path, port: int, size: int, *, on_disk: bool = False) -> str:

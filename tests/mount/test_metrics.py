@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ceph_rgw import free_port
 from mounting import Machine, eventually
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -23,12 +24,6 @@ from modelfs.quantities import parse_address
 MIB = 1 << 20
 MONITORING = Path(__file__).resolve().parents[2] / "docs" / "monitoring"
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def scrape(port: int) -> str:
