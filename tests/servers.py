@@ -9,7 +9,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,15 +117,20 @@ def start_sftp(home: Path, directory: Path) -> Iterator[SftpServer]:
         process.wait(10)
 
 
+def _fetched(what: str, missing: Sequence[str], fetch: Callable[[], object]) -> None:
+    """Have what is downloaded once; skips the test where a program is missing or it cannot be had."""
+    if missing:
+        pytest.skip(f"no {what}: {', '.join(missing)} not installed (tools/install-deps.sh tests)")
+    try:
+        fetch()
+    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+        pytest.skip(f"no {what}: {error}")
+
+
 @contextlib.contextmanager
 def start_azure(directory: Path) -> Iterator[AzureServer]:
     """Microsoft's emulator."""
-    if missing := azurite.missing_programs():
-        pytest.skip(f"no Azure emulator: {', '.join(missing)} not installed")
-    try:
-        azurite.fetch()
-    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
-        pytest.skip(f"no Azure emulator: {error}")
+    _fetched("Azure emulator", azurite.missing_programs(), azurite.fetch)
     try:
         endpoint = azurite.start(directory, ceph_rgw.free_port())
         account = {"AZURE_STORAGE_ACCOUNT_NAME": azurite.ACCOUNT, "AZURE_STORAGE_ACCOUNT_KEY": azurite.KEY}
@@ -137,12 +142,7 @@ def start_azure(directory: Path) -> Iterator[AzureServer]:
 @contextlib.contextmanager
 def start_hdfs(directory: Path) -> Iterator[HdfsServer]:
     """A NameNode and a DataNode."""
-    if missing := hdfs.missing_programs():
-        pytest.skip(f"no HDFS: {', '.join(missing)} not installed (tools/install-deps.sh tests)")
-    try:
-        hdfs.fetch()
-    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
-        pytest.skip(f"no HDFS: {error}")
+    _fetched("HDFS", hdfs.missing_programs(), hdfs.fetch)
     try:
         yield HdfsServer(*hdfs.start(directory, ceph_rgw.free_port(), ceph_rgw.free_port()))
     finally:

@@ -19,7 +19,6 @@ import hmac
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -27,6 +26,8 @@ import time
 import urllib.request
 from email.utils import formatdate
 from pathlib import Path
+
+import daemons
 
 PACKAGE = "azurite@3.37.0"
 # Of the user, not of $HOME, which tests have moved.
@@ -87,11 +88,7 @@ def make_container(endpoint: str, name: str) -> None:
 
 def stop(directory: Path) -> None:
     """Stop what `start` started; nothing happens where nothing runs."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):
-        pid = int((directory / "pid").read_text())
-        os.kill(pid, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):  # another process started it
-            os.waitpid(pid, 0)
+    daemons.kill(directory / "pid")
 
 
 def main() -> int:

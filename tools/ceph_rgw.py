@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import random
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +23,8 @@ import urllib.error
 import urllib.request
 import uuid
 from pathlib import Path
+
+import daemons
 
 PROGRAMS = ("ceph-mon", "ceph-mgr", "ceph-osd", "radosgw", "radosgw-admin", "monmaptool", "ceph")
 ACCESS_KEY, SECRET_KEY = "testkey", "testsecret"
@@ -138,11 +138,8 @@ def make_bucket(endpoint: str, name: str) -> None:
 def stop(directory: Path) -> None:
     """Stop what `start` started; nothing happens where nothing runs."""
     for name in DAEMONS:
-        try:
-            # Nothing is lost with what lives in memory, and an orderly end takes ten seconds.
-            os.kill(int((directory / f"{name}.pid").read_text()), signal.SIGKILL)
-        except (FileNotFoundError, ProcessLookupError, ValueError):
-            continue
+        # Nothing is lost with what lives in memory, and an orderly end takes ten seconds.
+        daemons.kill(directory / f"{name}.pid")
     if (directory / "sockets").exists():
         shutil.rmtree((directory / "sockets").read_text(), ignore_errors=True)
 

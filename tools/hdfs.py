@@ -19,7 +19,6 @@ import os
 import pwd
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tarfile
@@ -28,6 +27,8 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+
+import daemons
 
 # Of the user, not of $HOME, which tests have moved.
 CACHE = Path(pwd.getpwuid(os.getuid()).pw_dir) / ".cache" / "modelfs-tests" / "hadoop-2.7.3"
@@ -128,11 +129,7 @@ def start(directory: Path, port: int, http_port: int) -> tuple[str, str]:
 def stop(directory: Path) -> None:
     """Stop what `start` started; nothing happens where nothing runs."""
     for name in DAEMONS:
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError, ValueError):
-            pid = int((directory / f"{name}.pid").read_text())
-            os.kill(pid, signal.SIGKILL)
-            with contextlib.suppress(ChildProcessError):  # another process started it
-                os.waitpid(pid, 0)
+        daemons.kill(directory / f"{name}.pid")
 
 
 def _download(directory: Path) -> Path:

@@ -16,25 +16,13 @@ import numpy as np
 
 from modelfs.convert.model import Model, Tensor, need_type
 from modelfs.convert.plan import Plan
+from modelfs.convert.targets.numpytypes import NUMBERS
 from modelfs.errors import ExtraMissingError, UsageError
 
 if TYPE_CHECKING:
     import h5py
 
 FORMAT: Final = "HDF5"
-_TYPES: Final = {
-    "U8": "<u1",
-    "I8": "<i1",
-    "U16": "<u2",
-    "I16": "<i2",
-    "F16": "<f2",
-    "U32": "<u4",
-    "I32": "<i4",
-    "F32": "<f4",
-    "U64": "<u8",
-    "I64": "<i8",
-    "F64": "<f8",
-}
 _SIDES_MAX: Final = 32
 
 
@@ -45,7 +33,7 @@ def plan(model: Model, name: str, progress: Callable[[int], None]) -> list[tuple
     except ImportError as error:
         raise ExtraMissingError("HDF5 files are made with h5py: pip install 'modelfs[convert]'") from error
     for tensor in model.tensors:
-        need_type(tensor, _TYPES, FORMAT)
+        need_type(tensor, NUMBERS, FORMAT)
         if len(tensor.shape) > _SIDES_MAX or not tensor.length:
             raise UsageError(f"tensor {tensor.name[:200]!r} is empty or has more than {_SIDES_MAX} dimensions")
     with tempfile.TemporaryDirectory(prefix="modelfs-convert-") as directory:
@@ -67,7 +55,7 @@ def _create(file: h5py.File, tensor: Tensor) -> None:
     create.set_obj_track_times(False)
     link = h5py.h5p.create(h5py.h5p.LINK_CREATE)
     link.set_create_intermediate_group(True)
-    kind = h5py.h5t.py_create(np.dtype(_TYPES[tensor.dtype]))
+    kind = h5py.h5t.py_create(np.dtype(NUMBERS[tensor.dtype]))
     try:
         made = h5py.h5d.create(file.id, None, kind, h5py.h5s.create_simple(tensor.shape), create)
         h5py.h5o.link(made, file.id, path, lcpl=link)

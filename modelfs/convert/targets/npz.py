@@ -13,22 +13,13 @@ from modelfs.convert.files import Summed, checksums
 from modelfs.convert.model import Model, Tensor, need_type
 from modelfs.convert.plan import Plan
 from modelfs.convert.targets import ziparchive
+from modelfs.convert.targets.numpytypes import NUMBERS
 from modelfs.errors import UsageError
 
 FORMAT: Final = "NumPy"
 _TYPES: Final = {
     "BOOL": "|b1",
-    "U8": "|u1",
-    "I8": "|i1",
-    "U16": "<u2",
-    "I16": "<i2",
-    "F16": "<f2",
-    "U32": "<u4",
-    "I32": "<i4",
-    "F32": "<f4",
-    "U64": "<u8",
-    "I64": "<i8",
-    "F64": "<f8",
+    **NUMBERS,
     "C64": "<c8",
     "C128": "<c16",
 }
