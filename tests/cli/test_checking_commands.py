@@ -8,17 +8,11 @@ from pathlib import Path
 
 import pytest
 from running import Run
+from spoiling import spoil
 
 
 def chunks(store: Path) -> list[Path]:
     return sorted(path for path in (store / "data").rglob("*") if path.is_file())
-
-
-def damage(path: Path) -> None:
-    path.chmod(0o600)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
-    path.write_bytes(data)
 
 
 @pytest.fixture
@@ -35,7 +29,7 @@ def test_fsck_reports_and_repairs(modelfs: Run, full: Path, tmp_path: Path) -> N
     mirror = tmp_path / "mirror"
     shutil.copytree(full, mirror)
     victim = chunks(full)[0]
-    damage(victim)
+    spoil(victim)
     assert modelfs("fsck", full).code == 0  # a listing does not show it
     text = modelfs("fsck", full, "--read-data", code=1).out
     key = f"{victim.parent.parent.name}/{victim.parent.name}/{victim.name}"
@@ -104,7 +98,7 @@ def test_scrub_goes_on_where_it_stopped(modelfs: Run, full: Path, tmp_path: Path
     assert "the next run begins anew" in modelfs("scrub", full, "--rate", "1G").out
     assert "1 chunk of 2" in modelfs("scrub", full, "--stop-after", "1", "--state", tmp_path / "own.json").out
     assert (tmp_path / "own.json").exists()
-    damage(chunks(full)[0])
+    spoil(chunks(full)[0])
     assert "hurts dir/" in modelfs("scrub", full, "--rate", "0", code=1).out
 
 
@@ -120,7 +114,7 @@ def test_cache_verify(modelfs: Run, full: Path, tmp_path: Path) -> None:
         modelfs("umount", tmp_path / "mnt")
     assert ": sound" in modelfs("cache", "verify").out
     (file,) = [p for p in (tmp_path / "xdg-cache").rglob("files/*/*") if p.is_file()]
-    damage(file)
+    spoil(file)
     assert "1 damaged chunk forgotten" in modelfs("cache", "verify", full, code=1).out
     assert ": sound" in modelfs("cache", "verify", full).out
 

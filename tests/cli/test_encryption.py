@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from mounting import Machine
 from running import Run, runner
+from spoiling import spoil
 
 from modelfs.cli import app
 from modelfs.fuse.mountpoint import mount_table
@@ -78,8 +79,7 @@ def test_fsck_of_an_encrypted_store_and_its_mirror(
     modelfs("init", tmp_path / "stranger", "--encrypt", *given)
     (sealed / "format.json").unlink()
     (chunk,) = (path for path in (sealed / "data").rglob("*") if path.is_file())
-    chunk.chmod(0o600)
-    chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
+    spoil(chunk)
     repair = ("fsck", sealed, "--read-data", "--repair", "--json", *given)
     assert modelfs(*repair, "--from", tmp_path / "stranger", code=1).json["repaired"] == 0
     found = modelfs(*repair, "--from", tmp_path / "mirror").json
@@ -95,7 +95,7 @@ def test_fsck_of_an_encrypted_store_and_its_mirror(
     assert "encrypted store: name the store" in refused(*verify)
     (row,) = modelfs(*verify, sealed, "--json", *given).json
     assert (row["chunks"] > 0, row["damaged_chunks"]) == (True, 0)
-    chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
+    spoil(chunk)
     found = modelfs(*repair, "--cache-dir", tmp_path / "cache").json
     assert [damage["repaired_from"] for damage in found["damage"]] == [f"the cache {tmp_path / 'cache'}"]
     assert modelfs("fsck", sealed, "--read-data", "--json", *given).json["clean"] is True

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from mounting import Machine
+from spoiling import spoil
 
 from modelfs.repository.fsck import Findings, Fsck
 from modelfs.repository.repair import Repair
@@ -33,11 +34,10 @@ def test_damage_is_an_error_until_it_is_repaired(machine: Machine, store: str, a
     objects = [p for p in (Path(store) / area).rglob("*") if p.is_file()]
     assert objects
     for path in objects:
-        path.chmod(0o600)
         if how == "missing":
             path.unlink()
         else:
-            path.write_bytes(path.read_bytes()[:-1] + b"\x55")
+            spoil(path)
     if area == "meta":  # the root stays readable, or nothing could be mounted
         head = Repository.open(open_store(str(machine.directory / "mirror"))).resolve(None)
         key = Path("meta") / head.commit.root.content.hex()[:2] / head.commit.root.content.hex()[2:]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import msgspec
 from repository_store import DictStore, directory, inline
+from spoiling import spoilt
 
 from modelfs.codecs import Element
 from modelfs.formats.layout import Layout, Span
@@ -141,8 +142,7 @@ def spoil(data: dict[str, bytes], key: str, how: str) -> None:
     elif how == "truncated":
         data[key] = data[key][: len(data[key]) // 2]
     elif how == "flipped":
-        at = len(data[key]) * 2 // 3
-        data[key] = data[key][:at] + bytes((data[key][at] ^ 0x10,)) + data[key][at + 1 :]
+        data[key] = spoilt(data[key], len(data[key]) * 2 // 3)
     else:
         assert how == "swapped"
         others = {"data/": "data/", "meta/": "meta/", "commits/": "commits/"}

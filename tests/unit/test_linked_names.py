@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import trio
 from repository_store import DictStore, directory, inline
+from spoiling import spoilt
 
 from modelfs import limits
 from modelfs.errors import TransientError
@@ -116,7 +117,7 @@ def test_a_damaged_directory_hides_its_own_names_only(damage: str) -> None:
     if damage == "gone":
         del store.data[key]
     else:
-        store.data[key] = store.data[key][:-1] + b"?"
+        store.data[key] = spoilt(store.data[key])
     names = Namespace(Repository.open(store), top, lambda node: None)
 
     async def work() -> None:
