@@ -88,7 +88,7 @@ class _Stream:
 
     @property
     def in_order(self) -> bool:
-        return self._run > limits.KERNEL_READAHEAD
+        return self._run > _FAR
 
     def continued_by(self, offset: int, end: int) -> bool:
         """True when a read is a part of this stream. The kernel sends several requests of one read-ahead at once and

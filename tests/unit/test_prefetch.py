@@ -95,9 +95,9 @@ def test_who_touches_one_tensor_after_the_other_gets_the_next_ones_too() -> None
 
 def test_a_reader_of_the_whole_file_is_fetched_ahead_across_tensors() -> None:
     handle = Readahead()
-    first = read(handle, 0, 30 * MiB, TENSORS)
+    first = read(handle, 0, 24 * MiB, TENSORS)
     assert max(stop for _, stop in first) == RANGES[0][1]
-    later = read(handle, 30 * MiB, 200 * MiB, TENSORS)
+    later = read(handle, 24 * MiB, 200 * MiB, TENSORS)
     assert max(stop for _, stop in later) > 200 * MiB
 
 
