@@ -5,10 +5,11 @@ has several streams. A stream's window grows with what was read in order, up to 
 kernel's own read-ahead was consumed: a reader that takes just the header of a large file fetches little else.
 
 Where the tensors of the file are known, a reader that begins with a tensor's first page gets the rest of that tensor
-at once, and as much of the next ones as it has begun one after the other before: who loads all of them touches the
-first page of each before anything else, and would wait for the store at every one. Else no window reaches behind the
-tensor in which its stream began until the stream has clearly gone on to the next: what the kernel reads around a page
-by itself, its read-ahead size in front and twice that behind, says nothing.
+at once, with what the kernel's request for its last page will hold of the next, and as much of what follows as it has
+begun tensors one after the other before: who loads all of them touches the first page of each before anything else,
+and would wait for the store at every one. Else no window reaches behind the tensor in which its stream began until
+the stream has clearly gone on to the next: what the kernel reads around a page by itself, its read-ahead size in
+front and twice that behind, says nothing.
 
 Pure bookkeeping; the mount starts the fetches.
 """
@@ -22,6 +23,7 @@ from typing import Final
 
 from modelfs import limits
 
+_BEHIND: Final = limits.FUSE_MAX_IO  # of what follows a tensor comes with the request for its last page
 _FAR: Final = 2 * limits.KERNEL_READAHEAD  # the kernel reads ahead twice as far when it was told to expect order
 
 
@@ -73,7 +75,7 @@ class Readahead:
             start, end = self._begun
             self._row = self._row + end - start if 0 <= tensor[0] - end <= _FAR else 0
             self._begun = tensor
-        return stream.ask(tensor[1] + self._row)
+        return stream.ask(tensor[1] + self._row + _BEHIND)
 
 
 class _Stream:
