@@ -3,8 +3,8 @@
 `Fsck.run` reads the history, then every tree page, manifest and tensor table that it reaches, then looks the chunks
 up in a listing or, with ``read_data``, reads and verifies each. Chunks that are links are read where they lead, or
 their originals are looked at. Objects are listed after the history was read, so what a commit reaches was there before;
-what somebody writes meanwhile at most counts as unused. With a `Repair`,
-intact copies are put in the place of what is damaged. Called by the command line and by scrub.
+what somebody writes meanwhile at most counts as unused. With a `Repair`, intact copies are put in the place of what is
+damaged. Called by the command line and by scrub.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from modelfs import limits
+from modelfs.codecs import Link
 from modelfs.errors import CorruptError, NotFoundError
 from modelfs.ids import ChunkId
 from modelfs.repository.chain import History, survey_history
@@ -160,8 +161,7 @@ class Fsck:
 
     def links(self, check: ChunkCheck, survey: Survey, *, look_at: bool) -> None:
         """Count the links. ``look_at``: look at their originals, which is for who has not read them."""
-        self._stage("looking for links", 0)
-        found = links_among(self._repo, survey.lengths, self._sizes.get)
+        found = self.linked(survey)
         count = self.findings.links
         count.chunks, count.originals = len(found), len({(link.source, link.key) for link in found.values()})
         count.bytes = sum(survey.lengths[chunk] for chunk in found)
@@ -170,6 +170,11 @@ class Fsck:
             count.refused += seen.state is State.REFUSED
             if (damage := damage_of(self._repo, chunk, survey.lengths[chunk], seen)) is not None:
                 self._note(damage)
+
+    def linked(self, survey: Survey) -> dict[ChunkId, Link]:
+        """The chunks that are links."""
+        self._stage("looking for links", 0)
+        return links_among(self._repo, survey.lengths, self._sizes.get)
 
     def finish(self, history: History, check: ChunkCheck) -> None:
         """Say whom the damage hurts."""

@@ -29,7 +29,7 @@ from modelfs.errors import (
 )
 from modelfs.repository.places import Place, allowed
 from modelfs.repository.sources import Sources
-from modelfs.store.base import ObjectInfo, Store
+from modelfs.store.base import Store
 from modelfs.store.foreign import ForeignFiles
 from modelfs.store.open import open_backend
 from modelfs.store.retry import RetryStore
@@ -65,6 +65,10 @@ class Originals:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._opened: dict[str, RetryStore] = {}
+
+    def allow(self, text: str) -> None:
+        """Allow one more path or URL. UsageError."""
+        self._allowed.append(allowed(text))
 
     def read(self, link: Link, length: int) -> bytes:
         """``length`` bytes of the original, not verified. BrokenLinkError when it cannot have them, LinkRefusedError
@@ -106,7 +110,7 @@ class Originals:
             return Seen(State.GONE, str(place), State.GONE.value)
         if found.size != link.size:
             return Seen(State.RESIZED, str(place), f"has {found.size} bytes, and had {link.size}")
-        if link.mtime_ns and found.mtime and mtime_ns(found) != link.mtime_ns:
+        if link.mtime_ns and found.mtime and mtime_ns(found.mtime) != link.mtime_ns:
             return Seen(State.TOUCHED, str(place), State.TOUCHED.value)
         return Seen(State.FINE, str(place), State.FINE.value)
 
@@ -151,6 +155,6 @@ class Originals:
         return open_backend(url, timeout=min(self._timeout, limits.STORE_REQUEST_TIMEOUT))
 
 
-def mtime_ns(info: ObjectInfo) -> int:
-    """The modification time of an object as links have it."""
-    return round(info.mtime * 1e9)
+def mtime_ns(mtime: float) -> int:
+    """A modification time, in seconds, as links have it."""
+    return round(mtime * 1e9)

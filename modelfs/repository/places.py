@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote_to_bytes, urlsplit, urlunsplit
 
 from modelfs import limits
 from modelfs.errors import UsageError
+from modelfs.shown import printable
 
 _CONTAINERS: Final = ("az", "azure", "abfs", "abfss")  # where the user names a container: elsewhere it is who asks
 _DOTS: Final = (b".", b"..")
@@ -40,8 +41,9 @@ class Place:
         return Place(self.scheme, self.host, self.parts + key_parts(key))
 
     def __str__(self) -> str:
-        path = os.fsdecode(b"/".join(self.parts))
-        return f"/{path}" if self.scheme == "file" else f"{self.scheme}://{self.host}/{path}".rstrip("/")
+        path = printable(b"/".join(self.parts))
+        host = printable(self.host.encode("utf-8", "surrogateescape"))
+        return f"/{path}" if self.scheme == "file" else f"{self.scheme}://{host}/{path}".rstrip("/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +106,10 @@ def file_url(path: Path) -> str:
 def allowed(text: str) -> Allowed:
     """What a person allows: a path or URL. Symbolic links on the way to a path are followed now. UsageError."""
     if "://" not in text or text.lower().startswith("file://"):
-        name = text if "://" not in text else os.fsdecode(unquote_to_bytes(urlsplit(text).path))
-        if not name:
-            raise UsageError("a source is a directory or a URL")
+        split = urlsplit(text)
+        name = text if "://" not in text else os.fsdecode(unquote_to_bytes(split.path))
+        if not name or ("://" in text and split.netloc not in ("", "localhost")):
+            raise UsageError(f"{text[:200]!r} is no source: it is a directory or a URL, a file URL has three slashes")
         url = file_url(Path(name).expanduser().resolve())
     else:
         url = text

@@ -187,6 +187,14 @@ class Repository:
         """The id of the source with this canonical URL, which is in the store from then on."""
         return self._sources.add(url)
 
+    def allow_source(self, url: str) -> None:
+        """Follow links to what lies below this path or URL, too. UsageError."""
+        self._originals.allow(url)
+
+    def place_of(self, link: Link) -> Place:
+        """Where a link leads. CorruptError when nobody can tell."""
+        return self._originals.place(link)
+
     def sources(self) -> list[Place]:
         """All sources of links. Without any, no chunk is a link."""
         return self._sources.all()
