@@ -257,6 +257,9 @@ class Chunks:
         size = self._store.size(chunk_key(chunk))
         if size:
             self.presence.vouch((chunk,), stamp)
+            if size <= limits.LINK_OBJECT_MAX:  # it may have become a link since it was looked at
+                with self._lock:
+                    self._forms.pop(chunk, None)
         return None if size is None else size > 0
 
     def restore(self, chunk: ChunkId, length: int) -> None:

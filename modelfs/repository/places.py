@@ -124,7 +124,7 @@ def _place(url: str) -> Place:
     scheme = split.scheme.lower()
     path = unquote_to_bytes(split.path) if scheme == "file" else split.path.encode()
     path = path.strip(b"/")
-    host = split.netloc.rpartition("@")[2].lower()
+    host = split.netloc.rpartition("@")[2]  # as it is written: some name buckets and accounts
     if split.username and scheme in _CONTAINERS:
         host = f"{split.username}@{host}"
     if scheme == "file" and host not in ("", "localhost"):

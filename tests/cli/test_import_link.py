@@ -153,6 +153,41 @@ def test_repair_materialise_and_sync_bring_the_bytes(run: Run, data: Path, tmp_p
     assert (left["refused"], left["chunks"]) == (half["failed_chunks"], 0)
 
 
+def test_sync_does_not_rely_on_links_of_the_target(run: Run, data: Path, tmp_path: Path) -> None:
+    run("init", "copy")
+    run("sync", "store", "copy")
+    run("branch", "create", "copy", "side")
+    run("import", data, "copy", "in", "--link", "--branch", "side")
+    run("put", "store", "data/a.bin", "a.bin")
+    assert run("sync", "store", "copy", "--ref", "main", "--json").json["sent"] > SIZE * 0.99
+    assert run("stat", "copy:side", "in/a.bin", "--json").json["linked"] == 0
+    assert run("sync", "store", "copy", "--ref", "main", "--json").json["sent"] == 0
+    shutil.rmtree(data)
+    run("get", "copy", "a.bin", "back")
+
+
+def test_warming_a_cache_passes_over_what_it_may_not_read(run: Run, data: Path, tmp_path: Path) -> None:
+    run("import", data, "store", "in", "--link")
+    run("put", "store", "data/a.bin", "a.bin")
+    warmed = run("cache", "warm", "store", "--json", code=1).json
+    assert warmed["fetched_bytes"] == SIZE
+    assert run("cache", "warm", "store", "--allow-source", data, "--json").json["fetched_bytes"] == SIZE
+
+
+def test_an_sftp_server(run: Run, data: Path, sftp_url: str, tmp_path: Path) -> None:
+    there = tmp_path / "on-the-server"
+    shutil.copytree(data, there, dirs_exist_ok=True)
+    done = run("import", sftp_url, "store", "in", "--link", "--json").json
+    (told,) = done["links_to"]
+    assert "@" not in told, "who asks is the reader's business"
+    run("get", "store", "in", "back", "--allow-source", sftp_url)
+    assert same(tmp_path / "back", data)
+    assert run("fsck", "store", "--allow-source", sftp_url, "--json").json["links"]["refused"] == 0
+    change(there / "a.bin")
+    found = run("fsck", "store", "--allow-source", sftp_url, "--json", code=1).json
+    assert {row["problem"] for row in found["damage"]} == {"changed original"}
+
+
 def test_a_touched_original_is_no_damage_to_repair(run: Run, data: Path) -> None:
     run("import", data, "store", "in", "--link")
     os.utime(data / "a.bin", ns=(1, 1))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 from pathlib import Path
 
+import obstore
 import pytest
 from mounting import Machine, eventually
+from obstore.store import S3Store
 
 from modelfs.repository.repository import Repository
 from modelfs.store.open import open_store
@@ -27,18 +30,24 @@ def data(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.fixture
-def store(machine: Machine, data: Path) -> str:
-    """A store that links to ``data``."""
+def linking(machine: Machine, where: str) -> str:
+    """A store that links to all that is there."""
     url = machine.new_store()
     opened = open_store(url)
     repo = Repository.open(opened)
     repo.begin_writing()
     bringing = Import(repo, "main", "", link=True)
-    source = open_source(str(data))
+    source = open_source(where)
     bringing.run(source, bringing.plan(source, source.items()), lambda count: None)
+    source.close()
     opened.close()
     return url
+
+
+@pytest.fixture
+def store(machine: Machine, data: Path) -> str:
+    """A store that links to ``data``."""
+    return linking(machine, str(data))
 
 
 def test_a_cold_cache_is_filled_from_the_originals(machine: Machine, store: str, data: Path) -> None:
@@ -50,6 +59,24 @@ def test_a_cold_cache_is_filled_from_the_originals(machine: Machine, store: str,
     shutil.rmtree(data)
     mnt = machine.mount(store)  # what is cached needs neither the originals nor a permission
     assert len((mnt / "one").read_bytes()) == SIZE
+    machine.umount(mnt)
+
+
+def test_many_small_ranges_of_a_bucket(machine: Machine, data: Path, s3_bucket: str) -> None:
+    """A local store whose bytes lie in S3: read in order and at random, with a cold cache, then cached."""
+    bucket = S3Store(s3_bucket.removeprefix("s3://"), client_options={"allow_http": True})
+    content = (data / "one").read_bytes()
+    obstore.put(bucket, "runs/one", content, use_multipart=False)
+    mnt = machine.mount(linking(machine, f"{s3_bucket}/runs"), allow_source=(s3_bucket,))
+    places = random.Random(1).sample(range(SIZE - 1000), 50)
+    with (mnt / "one").open("rb") as file:
+        assert all(os.pread(file.fileno(), 1000, at) == content[at : at + 1000] for at in places)
+    machine.umount(mnt)
+    shutil.rmtree(machine.directory / "cache")
+    mnt = machine.mount(str(machine.directory / "store"), allow_source=(f"{s3_bucket}/runs",))
+    assert (mnt / "one").read_bytes() == content
+    obstore.delete(bucket, "runs/one")
+    assert (mnt / "one").read_bytes() == content
     machine.umount(mnt)
 
 

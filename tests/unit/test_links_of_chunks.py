@@ -206,7 +206,7 @@ def test_keys_that_lead_elsewhere_are_refused(store: DictStore, original: Path, 
     [
         "file:///data/../secret", "file:///data/%2e%2e/secret", "FILE:///data", "file://host/data", "/data", "", "x",
         "s3://bucket/a?endpoint=http://169.254.169.254", "http://user:pass@host/", "http://host/#x", "http://host//a",
-        "file:///da%74a", "http://169.254.169.254/%2e%2e/latest", "s3://Bucket",
+        "file:///da%74a", "http://169.254.169.254/%2e%2e/latest", "S3://bucket",
     ],
 )  # fmt: skip
 def test_urls_that_no_writer_writes_are_refused(store: DictStore, url: str) -> None:
