@@ -7,6 +7,7 @@ its own. All sides that need a store use one bucket: modelfs the prefix ``modelf
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -96,7 +97,7 @@ class Side:
         return []
 
     def received(self) -> int:
-        """Bytes of file content that came from the store since `fresh`; 0 where that cannot be told."""
+        """Bytes of objects that came from the store since `fresh`; 0 where that cannot be told."""
         return 0
 
     def prepare(self, name: str) -> Path:
@@ -202,7 +203,7 @@ class Modelfs(Side):
         return [int(self.facts()["pid"])]
 
     def received(self) -> int:
-        return int(self.facts()["fetched_bytes"])
+        return int(self.facts()["store_received_bytes"])
 
     def settle(self) -> None:
         while self.facts()["pending"]:
@@ -248,7 +249,11 @@ class Foreign(Side):
         return [self._process.pid] if self._process is not None else []
 
     def received(self) -> int:
-        return sum(path.stat().st_blocks * 512 for path in self.cache.rglob("*") if path.is_file())
+        total = 0
+        for path in self.cache.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):  # s3fs tidies up behind itself
+                total += path.stat().st_blocks * 512 if path.is_file() else 0
+        return total
 
     def close(self) -> None:
         if self._process is None:

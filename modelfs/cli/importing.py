@@ -52,15 +52,16 @@ def command(
     single_writer: bool,
     as_json: bool,
 ) -> None:
-    """Bring existing checkpoints into a store without a mount: a directory, a bucket, or a Hugging Face cache.
+    """Bring existing checkpoints into a store without a mount: a directory, a bucket, a Hugging Face repository.
 
-    What is in URL (a path, s3://, gs://, az://, sftp://, or any URL that fsspec knows) goes into the directory DST of
-    the branch, by default its root, with its modification times, in one commit. A URL of one file is that file. Files
-    that are there with the same size and time are not read again, chunks that the store has are not sent, and nothing
-    is removed, so it can be repeated.
+    What is in URL (a path, s3://, gs://, az://, hf://, sftp://, or any that fsspec knows) goes into the directory DST
+    of the branch, by default its root, with its modification times, in one commit. A URL of one file is that file.
+    Files that are there with the same size and time are not read again, chunks that the store has are not sent, and
+    nothing is removed, so it can be repeated.
 
     Links that lead out of a directory are followed, others stay links. A repository in a Hugging Face cache is the
-    files of one revision; of a whole cache each goes to ORG/NAME.
+    files of one revision; of a whole cache each goes to ORG/NAME. hf://ORG/NAME@REVISION is a repository of the Hub
+    itself: the message of the commit ends with the commit's hash there.
 
     With --link the bytes stay where they are. They are read once, because a chunk is named by what is in it, and again
     whenever somebody needs them, who has to allow that with --allow-source. What is changed or removed there cannot be
@@ -70,6 +71,7 @@ def command(
     modelfs import /data/checkpoints ~/store runs
     modelfs import s3://old-bucket/llama s3://checkpoints/team-a llama --group 50GB
     modelfs import ~/.cache/huggingface/hub ~/store hub --exclude '*.bin'
+    modelfs import hf://openai-community/gpt2@main ~/store gpt2 --exclude '*.h5'
     modelfs import /data/checkpoints ~/store runs --link
     """
     each = _group(group) if group is not None else 0
@@ -81,10 +83,9 @@ def command(
             repo.compression = compression
         source = open_source(url, revision)
         if link:
-            message = message or f"linked to {source.name}"
-            repo.allow_source(url)
-        bringing = Import(repo, branch, message, each, link=link)
+            repo.allow_source(source.pinned or url)
         stack.callback(source.close)
+        bringing = Import(repo, branch, _message(message, source, link=link), each, link=link)
         into = _target(repo, branch, source, destination)
         items = (item for item in source.items() if not excluded(item.path, exclude))
         plan = bringing.plan(source, (_placed(item, into) for item in items))
@@ -109,6 +110,13 @@ def command(
     click.echo(f"{counted(report.files, 'file')}, {size(report.bytes)} {would}{where}")
     if report.same:
         click.echo(f"{counted(report.same, 'file')}, {size(report.same_bytes)}: there already")
+
+
+def _message(given: str, source: Source, *, link: bool) -> str:
+    """What the history says: the version that was read, where there is one, and where links lead."""
+    if given:
+        return f"{given} ({source.pinned})" if source.pinned else given
+    return f"linked to {source.pinned or source.name}" if link else source.pinned
 
 
 def _tell_sources(urls: list[str]) -> None:
