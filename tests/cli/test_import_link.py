@@ -169,9 +169,9 @@ def test_sync_does_not_rely_on_links_of_the_target(run: Run, data: Path, tmp_pat
 def test_warming_a_cache_passes_over_what_it_may_not_read(run: Run, data: Path, tmp_path: Path) -> None:
     run("import", data, "store", "in", "--link")
     run("put", "store", "data/a.bin", "a.bin")
-    warmed = run("cache", "warm", "store", "--json", code=1).json
+    warmed = run("cache", "warm", "store", "in", "--json", code=1).json
     assert warmed["fetched_bytes"] == SIZE
-    assert run("cache", "warm", "store", "--allow-source", data, "--json").json["fetched_bytes"] == SIZE
+    assert run("cache", "warm", "store", "in", "--allow-source", data, "--json").json["fetched_bytes"] == SIZE
 
 
 def test_an_sftp_server(run: Run, data: Path, sftp_url: str, tmp_path: Path) -> None:
