@@ -54,6 +54,7 @@ class MountOptions:
     secret: Secret | None = None
     sign_with: Path | None = None  # file of a signing key
     verify_with: tuple[str, ...] = ()  # public keys; history that none of them signed is refused
+    allow_source: tuple[str, ...] = ()  # paths and URLs below which links may be followed
     compression: str | None = None  # "none", "fast", "balanced", "small"; None: what the store was made with
     fuse_options: tuple[str, ...] = ()
     metrics: str | None = None  # HOST:PORT on which Prometheus may ask

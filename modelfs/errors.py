@@ -16,11 +16,14 @@
     │   ├── NotFoundError     no such object
     │   ├── AlreadyExistsError   exclusive creation lost
     │   ├── PermissionDeniedError   credentials refused
+    │   │   └── LinkRefusedError   a chunk is a link to where this process was not allowed to read
+    │   ├── LinkError         a chunk is a link, and its source fails or does not answer
     │   ├── TransientError    worth a retry: timeouts, throttling, resets
     │   │   └── AwayError     known to fail at this moment: the store does not answer anybody
     │   ├── PermanentError    not worth a retry
     │   └── ReadOnlyError     the backend or the mount takes no writes
     ├── CorruptError          bytes that do not match their id or their format
+    │   └── BrokenLinkError   a chunk is a link, and its original is gone or is not what it was
     ├── CacheError            the local cache failed; reads go on without it
     └── ConflictError         the history moved on and could not be rebased
 
@@ -100,6 +103,18 @@ class PermissionDeniedError(StoreError):
     """The store refused the credentials or the access."""
 
 
+class LinkRefusedError(PermissionDeniedError):
+    """A chunk is a link, and nobody said that its source may be read here."""
+
+
+class LinkError(StoreError):
+    """A chunk is a link, and its source cannot be read at this moment. ``original``: where it leads, for people."""
+
+    def __init__(self, message: str, key: str = "", original: str = "") -> None:
+        super().__init__(message, key)
+        self.original = original
+
+
 class TransientError(StoreError):
     """A failure that may pass: retried with backoff, then surfaced."""
 
@@ -122,6 +137,15 @@ class CorruptError(ModelfsError):
     def __init__(self, message: str, key: str = "") -> None:
         super().__init__(message)
         self.key = key
+
+
+class BrokenLinkError(CorruptError):
+    """A chunk is a link, and its original is gone, or does not have the bytes any more. ``original``: where it
+    led, for people."""
+
+    def __init__(self, message: str, key: str = "", original: str = "") -> None:
+        super().__init__(message, key)
+        self.original = original
 
 
 class ConflictError(ModelfsError):

@@ -103,6 +103,9 @@ IMPORT_FILES: Final = 4  # files being brought in at once; all share the threads
 IMPORT_BLOCK: Final = 8 * MiB  # of one read from a server …
 IMPORT_AHEAD: Final = 2  # … and so many of them are read ahead of a file
 IMPORT_SHOWN: Final = 8  # names that were left out, in one message
+LINK_OBJECT_MAX: Final = 4224  # bytes of a linked chunk's object: a key of PATH_MAX, an id, four numbers
+SOURCE_URL_MAX: Final = 8 * KiB  # characters: a path of PATH_MAX may be percent-encoded
+SOURCES_KNOWN: Final = 10_000  # remembered of one store
 
 # --- worker pools of one mount
 READ_THREADS: Final = 16

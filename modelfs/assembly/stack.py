@@ -61,6 +61,7 @@ class Stack:
         if self.session is not None:
             self.session.close(discard_log=self.drained)
         self.cache.close()
+        self.repo.close()
         self.store.close()
 
 
@@ -74,6 +75,7 @@ def open_stack(options: MountOptions, opener: Opener = open_store) -> Stack:
         read_only = options.read_only or options.at is not None
         access.check(writes=not read_only)
         repo = Repository.open(store, access)
+        opened.callback(repo.close)
         if options.compression is not None:
             repo.compression = Compression(options.compression)
         store_id = repo.format.id
@@ -100,6 +102,8 @@ def _access(options: MountOptions) -> Access:
         signer=read_signing_key(options.sign_with) if options.sign_with is not None else None,
         trusted=frozenset(key for word in options.verify_with for key in public_keys(word)),
         seen=seen_directory,
+        sources=options.allow_source,
+        timeout=options.store_timeout,
     )
 
 

@@ -32,6 +32,7 @@ def mount_options(chosen: Settings, store: str, mountpoint: Path, secret: Secret
         secret=secret,
         sign_with=chosen.sign_with.absolute() if chosen.sign_with is not None else None,
         verify_with=tuple(str(key) for word in chosen.verify_with for key in public_keys(word)),
+        allow_source=tuple(absolute_store(source) for source in chosen.allow_source),
         compression=chosen.compression,
         fuse_options=chosen.fuse_options,
         metrics=chosen.metrics,

@@ -25,10 +25,10 @@ from modelfs.repository.keyfiles import passphrase, public_keys, read_signing_ke
 from modelfs.settings.options import SECRETS
 from modelfs.store.open import open_store, redact_url
 
-_ACCESS: Final = (*SECRETS, "verify_with", "sign_with")
+_ACCESS: Final = (*SECRETS, "verify_with", "allow_source", "sign_with")
 
 secret_options: Final = flags(*SECRETS)  # what opens an encrypted store
-access_options: Final = flags(*SECRETS, "verify_with")  # that, and whose history is believed
+access_options: Final = flags(*SECRETS, "verify_with", "allow_source")  # that, whose history is believed, and links
 sign_option: Final = flag("sign_with")
 
 
@@ -56,6 +56,7 @@ def access() -> Access:
         signer=read_signing_key(chosen.sign_with) if chosen.sign_with is not None else None,
         trusted=frozenset(key for word in chosen.verify_with for key in public_keys(word)),
         seen=config.seen_directory,
+        sources=chosen.allow_source,
     )
 
 

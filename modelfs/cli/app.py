@@ -32,6 +32,7 @@ COMMANDS: Final = {
     "ls": "list files in a store",
     "put": "copy local files into a store",
     "import": "bring in existing directories, buckets and Hugging Face caches",
+    "materialise": "copy into a store what it only links to",
     "get": "copy files out of a store",
     "cp": "copy inside a store; no bytes move",
     "convert": "write a model in another format; its tensors stay where they are",

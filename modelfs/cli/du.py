@@ -11,6 +11,7 @@ from modelfs.cli.location import existing, repository, split_ref, tree_path
 from modelfs.cli.output import facts, json_option, print_json, printable, progress_bar, size, table
 from modelfs.ids import TreeId
 from modelfs.repository.keys import DELTAS, chunk_key
+from modelfs.repository.linked import links_among
 from modelfs.repository.objects import Entry, Kind
 from modelfs.repository.repository import Repository
 from modelfs.repository.usage import Usage, bases, by_codec, chunk_sizes
@@ -40,6 +41,8 @@ def command(location: str, path: str, by: str | None, as_json: bool) -> None:
         sizes = chunk_sizes(repo)
         used = _usage(repo, top)
         report = _report(repo, used, sizes)
+        linked = links_among(repo, used.chunks, lambda chunk: sizes.get(chunk_key(chunk)))
+        report["linked"] = sum(used.chunks[chunk] for chunk in linked)
         if not path:
             areas = ("meta/", "commits/", "tags/", DELTAS)
             meta = sum(found.size for area in areas for found in repo.store.list(area))
@@ -112,6 +115,8 @@ def _show(report: dict[str, object]) -> None:
         ("unique", f"{bytes_of('unique')}  after deduplication"),
         ("stored", f"{bytes_of('stored')}  after compression, in {report['chunks']} chunks"),
     ]
+    if report["linked"]:
+        lines.append(("linked", f"{bytes_of('linked')}  of them lie outside the store, where chunks are links to"))
     if report["bases"]:
         lines.append(("bases", f"{bytes_of('bases')}  of other versions, which chunks here are differences to"))
     if "store_data" in report:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from modelfs import limits
 from modelfs.cli.output import counted, facts, printable, size
 from modelfs.repository.damage import Damage, Hurt
-from modelfs.repository.fsck import Advance, Findings, Stage
+from modelfs.repository.fsck import Advance, Findings, LinkCount, Stage
 
 
 def described(found: Findings) -> dict[str, Any]:
@@ -31,6 +31,7 @@ def described(found: Findings) -> dict[str, Any]:
         "chunks": found.chunks,
         "read_chunks": found.read_chunks,
         "read_bytes": found.read_bytes,
+        "links": asdict(found.links),
         "orphans": None if found.orphans is None else asdict(found.orphans),
         "damaged": len(damages),
         "repaired": len(damages) - found.damages.left(),
@@ -45,6 +46,7 @@ def _damage(damage: Damage) -> dict[str, Any]:
         "problem": damage.problem.value,
         "reason": damage.reason,
         "repaired_from": damage.repaired or None,
+        "original": damage.original or None,
         "hurts": [{"path": _path(hurt), "commits": hurt.commits()} for hurt in damage.hurts.values()],
     }
 
@@ -61,6 +63,7 @@ def show(found: Findings) -> None:
         ("metadata", f"{counted(found.pages, 'tree page')}, {counted(found.manifests, 'manifest')}"),
         ("chunks", f"{found.chunks}, of which {found.read_chunks} were read ({size(found.read_bytes)})"),
     ]
+    rows += _links(found.links)
     if found.orphans is not None:
         o = found.orphans
         objects, held = o.chunks + o.metadata, size(o.chunk_bytes + o.metadata_bytes)
@@ -72,11 +75,33 @@ def show(found: Findings) -> None:
         return
     click.echo()
     left = found.damages.left()
-    for damage in sorted(damages, key=lambda d: (bool(d.repaired), -len(d.hurts)))[: limits.FSCK_SHOWN]:
-        _show_damage(damage)
-    if len(damages) > limits.FSCK_SHOWN:
-        click.echo(f"and {counted(len(damages) - limits.FSCK_SHOWN, 'more damaged object')} (--json shows all)")
+    groups = sorted(_grouped(damages), key=lambda group: (bool(group[0].repaired), -len(group[0].hurts)))
+    for group in groups[: limits.FSCK_SHOWN]:
+        _show_damage(group)
+    if rest := sum(map(len, groups[limits.FSCK_SHOWN :])):
+        click.echo(f"and {counted(rest, 'more damaged object')} (--json shows all)")
     click.echo(f"{counted(len(damages), 'damaged object')}, {len(damages) - left} repaired, {left} left")
+
+
+def _grouped(damages: list[Damage]) -> list[list[Damage]]:
+    """Damages that are shown as one: links to the same original, which may be as many as it has chunks."""
+    groups: dict[object, list[Damage]] = {}
+    for damage in damages:
+        alike = (damage.original, damage.problem, damage.repaired) if damage.original else damage.key
+        groups.setdefault(alike, []).append(damage)
+    return list(groups.values())
+
+
+def _links(count: LinkCount) -> list[tuple[str, str]]:
+    """What lies outside the store."""
+    if not count.chunks:
+        return []
+    where = counted(count.originals, "original")
+    rows = [("linked", f"{counted(count.chunks, 'chunk')}, {size(count.bytes)}, to {where} outside the store")]
+    if count.refused:
+        what = f"{counted(count.refused, 'chunk')}: --allow-source says which originals may be read"
+        rows.append(("not verified", what))
+    return rows
 
 
 def _unvouched(found: Findings) -> list[tuple[str, str]]:
@@ -87,11 +112,14 @@ def _unvouched(found: Findings) -> list[tuple[str, str]]:
     return [("not verified", f"{what}: unsigned, and the commits that may have vouched for them were collected")]
 
 
-def _show_damage(damage: Damage) -> None:
+def _show_damage(group: list[Damage]) -> None:
+    damage = group[0]
     outcome = f"repaired from {damage.repaired}" if damage.repaired else damage.problem.value
     click.echo(f"{damage.sort} {damage.key}: {outcome}")
     click.echo(f"    {printable(damage.reason.encode())}")
-    hurts = list(damage.hurts.values())
+    if len(group) > 1:
+        click.echo(f"    and {counted(len(group) - 1, 'more chunk')} of the same original")
+    hurts = list({path: hurt for damage in group for path, hurt in damage.hurts.items()}.values())
     for hurt in hurts[: limits.FSCK_SHOWN]:
         runs = hurt.commits()
         more = f" and {len(runs) - limits.REFS_SHOWN} more runs" if len(runs) > limits.REFS_SHOWN else ""

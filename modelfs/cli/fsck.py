@@ -80,6 +80,7 @@ def command(
         findings = Findings()
         repo = _opened(target, other, findings)
         if repo is not None:
+            stack.callback(repo.close)
             made = None
             if repair:
                 stack.enter_context(writing(repo, single_writer=single_writer, commits=False))

@@ -15,6 +15,7 @@ from modelfs.codecs import Compression
 from modelfs.errors import UsageError
 from modelfs.quantities import parse_size
 from modelfs.repository.objects import Kind
+from modelfs.repository.places import said
 from modelfs.repository.repository import Repository
 from modelfs.writer.imports import Import, Imported
 from modelfs.writer.sources import Item, Source, excluded, open_source
@@ -29,6 +30,7 @@ from modelfs.writer.sources import Item, Source, excluded, open_source
 @click.option("--exclude", metavar="PATTERN", multiple=True, help="Leave out paths or names like this (`*.bin`).")
 @click.option("--revision", metavar="REV", help="Of repositories in a Hugging Face cache.  [default: main]")
 @click.option("--group", metavar="SIZE", help="Commit whenever so much was read, so that a stopped run goes on there.")
+@click.option("--link", is_flag=True, help="Copy no bytes: chunks become links to where they were found.")
 @click.option("--dry-run", is_flag=True, help="Say what would be brought in.")
 @compression_option
 @single_writer_option
@@ -44,6 +46,7 @@ def command(
     exclude: tuple[str, ...],
     revision: str | None,
     group: str | None,
+    link: bool,
     dry_run: bool,
     compression: Compression | None,
     single_writer: bool,
@@ -60,11 +63,16 @@ def command(
     files of one revision; of a whole cache each goes to ORG/NAME. hf://ORG/NAME@REVISION is a repository of the Hub
     itself: the message of the commit ends with the commit's hash there.
 
+    With --link the bytes stay where they are. They are read once, because a chunk is named by what is in it, and again
+    whenever somebody needs them, who has to allow that with --allow-source. What is changed or removed there cannot be
+    read here any more; `modelfs fsck` finds it, `modelfs materialise` copies what is linked.
+
     \b
     modelfs import /data/checkpoints ~/store runs
     modelfs import s3://old-bucket/llama s3://checkpoints/team-a llama --group 50GB
     modelfs import ~/.cache/huggingface/hub ~/store hub --exclude '*.bin'
     modelfs import hf://openai-community/gpt2@main ~/store gpt2 --exclude '*.h5'
+    modelfs import /data/checkpoints ~/store runs --link
     """
     each = _group(group) if group is not None else 0
     with contextlib.ExitStack() as stack:
@@ -74,12 +82,13 @@ def command(
         if compression is not None:
             repo.compression = compression
         source = open_source(url, revision)
+        if link:
+            repo.allow_source(source.pinned or url)
         stack.callback(source.close)
-        origin = f"({source.pinned})" if message and source.pinned else source.pinned
-        bringing = Import(repo, branch, " ".join(filter(None, (message, origin))), each)
+        bringing = Import(repo, branch, _message(message, source, link=link), each, link=link)
         into = _target(repo, branch, source, destination)
         items = (item for item in source.items() if not excluded(item.path, exclude))
-        plan = bringing.plan(_placed(item, into) for item in items)
+        plan = bringing.plan(source, (_placed(item, into) for item in items))
         report = Imported(plan.files, plan.bytes, same=plan.same, same_bytes=plan.same_bytes)
         if not dry_run:
             with progress_bar("importing", plan.bytes) as advance:
@@ -88,15 +97,33 @@ def command(
         more = len(source.left_out) - limits.IMPORT_SHOWN
         shown = ", ".join(source.left_out[: limits.IMPORT_SHOWN])
         note(f"left out: {shown}" + (f" and {counted(more, 'other')}" if more > 0 else ""))
+    if bringing.sources:
+        _tell_sources(sorted(bringing.sources))
     if as_json:
         facts = {"source": source.name, "dry_run": dry_run, "left_out": source.left_out}
+        facts["links_to"] = sorted(bringing.sources)
         print_json({**facts, **asdict(report)})
         return
-    would = "would be read" if dry_run else f"read; {size(report.sent)} were new to the store"
+    done = "written to the store, which links to the rest" if link else "new to the store"
+    would = "would be read" if dry_run else f"read; {size(report.sent)} were {done}"
     where = f" ({branch}@{report.number})" if report.commits else ""
     click.echo(f"{counted(report.files, 'file')}, {size(report.bytes)} {would}{where}")
     if report.same:
         click.echo(f"{counted(report.same, 'file')}, {size(report.same_bytes)}: there already")
+
+
+def _message(given: str, source: Source, *, link: bool) -> str:
+    """What the history says: the version that was read, where there is one, and where links lead."""
+    if given:
+        return f"{given} ({source.pinned})" if source.pinned else given
+    return f"linked to {source.pinned or source.name}" if link else source.pinned
+
+
+def _tell_sources(urls: list[str]) -> None:
+    """What readers have to allow."""
+    options = " ".join(f"--allow-source {said(url)}" for url in urls[: limits.IMPORT_SHOWN])
+    more = len(urls) - limits.IMPORT_SHOWN
+    note(f"who reads this needs {options}" + (f" and {counted(more, 'other')}" if more > 0 else ""))
 
 
 def _group(text: str) -> int:

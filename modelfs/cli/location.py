@@ -62,7 +62,11 @@ def repository(store_url: str) -> Iterator[Repository]:
     keep_heap()
     store = open_store(located(store_url))
     try:
-        yield Repository.open(store, access())
+        repo = Repository.open(store, access())
+        try:
+            yield repo
+        finally:
+            repo.close()
     finally:
         store.close()
 

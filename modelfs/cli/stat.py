@@ -17,6 +17,7 @@ from modelfs.cli.ls import describe, mode_text
 from modelfs.cli.output import facts, json_option, moment, print_json, printable, size, table
 from modelfs.ids import ChunkId, ManifestId, TreeId
 from modelfs.repository.keys import chunk_key
+from modelfs.repository.linked import links_among
 from modelfs.repository.objects import Entry, Kind, Manifest
 from modelfs.repository.repository import Repository
 
@@ -47,11 +48,14 @@ def command(location: str, path: str, chunks: bool, cache_dir: Path | None, as_j
         if entry.kind is Kind.FILE:
             manifest = repo.read_manifest(ManifestId(entry.content))
             pieces = _pieces(repo, manifest)
+            linked = _mark_links(repo, pieces)
             report |= {
                 "manifest": entry.content.hex(),
                 "chunks": sum("id" in piece for piece in pieces),
                 "holes": sum(piece["length"] for piece in pieces if "id" not in piece),
                 "stored": sum(piece["stored"] or 0 for piece in pieces if "id" in piece),
+                "linked": sum(piece["length"] for piece in pieces if "original" in piece),
+                "originals": linked,
                 "missing": sum("id" in piece and piece["stored"] is None for piece in pieces),
                 "cached": _cached(repo, manifest, cache_dir),
             }
@@ -90,6 +94,17 @@ def _pieces(repo: Repository, manifest: Manifest) -> list[dict[str, Any]]:
     return out
 
 
+def _mark_links(repo: Repository, pieces: list[dict[str, Any]]) -> list[str]:
+    """Where chunks lie that are links, sorted; their pieces get an ``original`` and the offset in it."""
+    lengths = {ChunkId(bytes.fromhex(piece["id"])): piece["length"] for piece in pieces if "id" in piece}
+    stored = {ChunkId(bytes.fromhex(piece["id"])): piece["stored"] for piece in pieces if "id" in piece}
+    links = links_among(repo, lengths, stored.get)
+    for piece in pieces:
+        if "id" in piece and (link := links.get(ChunkId(bytes.fromhex(piece["id"])))) is not None:
+            piece |= {"original": repo.look_at_original(link).place, "original_offset": link.offset}
+    return sorted({piece["original"] for piece in pieces if "original" in piece})
+
+
 def _cached(repo: Repository, manifest: Manifest, cache_dir: Path | None) -> int:
     """Bytes of the file on this disk; 0 when there is no cache of the store."""
     directory = cache_dir or config.cache_directory(repo.format.id)
@@ -122,6 +137,9 @@ def _show(report: dict[str, Any], mode: str, path: bytes) -> None:
             ("stored", f"{size(report['stored'])}"),
             ("cached here", f"{size(report['cached'])} ({share:.0f} %)"),
         ]
+        if report["linked"]:
+            lines.append(("linked", f"{size(report['linked'])} of it lie in"))
+            lines += [("", original) for original in report["originals"][: limits.REFS_SHOWN]]
         if report["missing"]:
             lines.append(("MISSING", f"{report['missing']} chunks are not in the store"))
     facts(lines)

@@ -21,6 +21,7 @@ from modelfs.repository.access import Access
 from modelfs.repository.format import read_format
 from modelfs.repository.keys import COMMITS, DATA, DELTAS, FORMAT_KEY, META, TAGS
 from modelfs.repository.repository import Repository
+from modelfs.repository.sources import SOURCES
 from modelfs.store.base import Store
 from modelfs.store.open import open_store
 from modelfs.store.probe import probe_exclusive_put
@@ -28,7 +29,7 @@ from modelfs.sync.history import parse_since
 from modelfs.sync.mark import SYNC
 from modelfs.sync.sync import Report, Sync, same_ids
 
-_OURS = (COMMITS, DATA, DELTAS, META, TAGS, SYNC, "gc/", "probe/", "lease.json")
+_OURS = (COMMITS, DATA, DELTAS, META, TAGS, SOURCES, SYNC, "gc/", "probe/", "lease.json")
 
 
 @click.command("sync")
@@ -89,6 +90,7 @@ def command(
         stack.callback(first.close)
         given = access()
         repo = Repository.open(first, _for_source(first, given, theirs))
+        stack.callback(repo.close)
         second = open_store(located(target), create=create and not dry_run)
         stack.callback(second.close)
         if first.url == second.url:

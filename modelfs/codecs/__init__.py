@@ -1,9 +1,10 @@
 """Encoded chunk = one header byte + payload. `encode` picks the codec, `decode` is bounded by the declared length.
 
-Header byte: low 4 bits the codec (0 raw, 1 lz4 block, 2 zstd frame, 3 byte planes, 4 delta), high 4 bits flags, all 0
-in version 1. A reader refuses what it does not know. One module a codec; all of them let go of the GIL.
+Header byte: low 4 bits the codec (0 raw, 1 lz4 block, 2 zstd frame, 3 byte planes, 4 delta, 5 link), high 4 bits
+flags, all 0 in version 1. A reader refuses what it does not know. One module a codec; all of them let go of the GIL.
 
-A delta names the chunk that it builds on, its base, in a fixed head (`DeltaHead`) before its payload.
+A delta names the chunk that it builds on, its base, in a fixed head (`DeltaHead`) before its payload. A link (`link`)
+names an object outside the store in which the bytes lie.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from modelfs.codecs import delta, lz4, planes, zstd
+from modelfs.codecs import delta, link, lz4, planes, zstd
 from modelfs.codecs.choose import Codec, Compression, choose, sample
 from modelfs.codecs.elements import Element, element_of
+from modelfs.codecs.link import Link, is_link
 from modelfs.errors import CorruptError
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "Compression",
     "DeltaHead",
     "Element",
+    "Link",
     "codec_name",
     "decode",
     "delta_head",
@@ -31,6 +34,7 @@ __all__ = [
     "element_of",
     "encode",
     "encode_delta",
+    "is_link",
 ]
 
 Buffer = bytes | bytearray | memoryview
@@ -97,9 +101,15 @@ def delta_head(encoded: Buffer) -> DeltaHead | None:
         raise CorruptError("the head of its delta is damaged") from error
 
 
-def decode(encoded: Buffer, length: int, read_base: Callable[[bytes], Buffer] | None = None) -> bytes | memoryview:
+def decode(
+    encoded: Buffer,
+    length: int,
+    read_base: Callable[[bytes], Buffer] | None = None,
+    follow: Callable[[Link], Buffer] | None = None,
+) -> Buffer:
     """Exactly ``length`` plain bytes, or CorruptError. Allocates no more than a few times that, whatever the payload
-    claims. ``read_base`` gives the ``length`` plain bytes of a delta's base; without it a delta is refused."""
+    claims. ``read_base`` gives the ``length`` plain bytes of a delta's base, ``follow`` those that a link names;
+    without them a delta, a link is refused."""
     view = memoryview(encoded)
     if not view:
         raise CorruptError("it is empty")
@@ -107,7 +117,7 @@ def decode(encoded: Buffer, length: int, read_base: Callable[[bytes], Buffer] | 
     if header & ~_CODEC_BITS:
         raise CorruptError(f"it has flags that this modelfs does not know ({header:#04x})")
     if header == Codec.RAW:
-        plain: bytes | memoryview = payload
+        plain: Buffer = payload
     elif header == Codec.LZ4:
         plain = lz4.decompress(payload, length)
     elif header == Codec.ZSTD:
@@ -116,6 +126,10 @@ def decode(encoded: Buffer, length: int, read_base: Callable[[bytes], Buffer] | 
         plain = planes.decode(payload, length)
     elif header == Codec.DELTA:
         plain = _decode_delta(view, length, read_base)
+    elif header == Codec.LINK:
+        if follow is None:
+            raise CorruptError("it is a link where none may be")
+        plain = follow(link.decode(view))
     else:
         raise CorruptError(f"it has a codec that this modelfs does not know ({header})")
     if len(plain) != length:

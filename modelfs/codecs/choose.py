@@ -35,6 +35,7 @@ class Codec(IntEnum):
     ZSTD = 2
     PLANES = 3
     DELTA = 4
+    LINK = 5
 
 
 class Compression(Enum):

@@ -283,7 +283,7 @@ def _decode(data: bytes) -> MountOptions:
     plain = json.loads(data)
     for key in ("mountpoint", "cache_dir", "log_file", "sign_with"):
         plain[key] = Path(plain[key]) if plain[key] is not None else None
-    for key in ("fuse_options", "verify_with"):
+    for key in ("fuse_options", "verify_with", "allow_source"):
         plain[key] = tuple(plain[key])
     if plain["secret"] is not None:
         kind, value = plain["secret"]

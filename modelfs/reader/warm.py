@@ -21,7 +21,7 @@ from modelfs import limits
 from modelfs.cache.cache import Cache
 from modelfs.cache.files import CacheFile
 from modelfs.cache.pins import Wanted
-from modelfs.errors import CorruptError, NotFoundError, UsageError
+from modelfs.errors import CorruptError, LinkError, LinkRefusedError, NotFoundError, UsageError
 from modelfs.formats.layout import end_of, unique_names
 from modelfs.ids import ChunkId
 from modelfs.repository.objects import Extent, Manifest
@@ -186,7 +186,7 @@ class Warm:
             length = opened.part.file.manifest.chunks[i].length
             try:
                 outcome = future.result()
-            except (NotFoundError, CorruptError) as error:
+            except (NotFoundError, CorruptError, LinkError, LinkRefusedError) as error:
                 done.failures.append(f"{os.fsdecode(opened.part.file.path)}: {error}")
             else:
                 done.present_chunks += outcome is _Outcome.PRESENT

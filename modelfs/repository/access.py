@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from modelfs import limits
 from modelfs.config import Secret
 from modelfs.crypto.signing import PublicKey, SigningKey
 from modelfs.errors import LockedError, UsageError
@@ -24,13 +25,16 @@ from modelfs.repository.seen import SeenHeads
 class Access:
     """``secret``: given beforehand; ``ask``: for a person, asked only when a store turns out to be encrypted.
     ``trusted``: when there are any, history must be signed by one of them. ``seen``: store id -> where this machine
-    remembers what it saw; None: nowhere."""
+    remembers what it saw; None: nowhere. ``sources``: paths and URLs below which links may be followed; ``timeout``:
+    for one operation on what is there, in seconds."""
 
     secret: Secret | None = None
     ask: Callable[[str], Secret] | None = None
     signer: SigningKey | None = None
     trusted: frozenset[PublicKey] = field(default_factory=frozenset)
     seen: Callable[[str], Path] | None = None
+    sources: tuple[str, ...] = ()
+    timeout: float = limits.STORE_RETRY_BUDGET
 
     def check(self, *, writes: bool) -> None:
         """UsageError for who would refuse what he writes himself."""

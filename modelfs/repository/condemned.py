@@ -60,6 +60,11 @@ class Condemned:
         self.chunks = Presence()
         self.meta = Presence()
 
+    @property
+    def began(self) -> float:
+        """When the list that counts was asked for, by a clock of this process."""
+        return self._began
+
     def age(self) -> float:
         """Seconds since the list that counts was asked for."""
         return self._clock.boot() - self._began

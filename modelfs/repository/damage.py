@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from modelfs.errors import CorruptError, NotFoundError, StoreError
+from modelfs.errors import BrokenLinkError, CorruptError, LinkError, NotFoundError, StoreError
 from modelfs.repository.keys import DATA
 
 
@@ -33,6 +33,9 @@ class Problem(StrEnum):
     MISSING = "missing"
     DAMAGED = "damaged"  # bytes that do not match the id or the format
     CONTRADICTORY = "contradictory"  # sound by itself, but not what other objects say of it
+    BROKEN = "broken link"  # to an original that is gone or has other bytes
+    CHANGED = "changed original"  # which may have the same bytes all the same: nobody read them
+    AWAY = "original not reached"  # so that nobody knows
 
 
 @dataclass(slots=True)
@@ -59,7 +62,7 @@ class Damage:
     """One object in trouble. ``id``: its id, b"" for commits, tags and notes. ``length``: plain bytes of a chunk.
 
     ``hurts``: by path; b"" stands for the whole tree of a commit. ``repaired``: where the intact copy came from, ""
-    when it is not repaired.
+    when it is not repaired. ``original``: of a link, where it leads.
     """
 
     sort: Sort
@@ -70,6 +73,7 @@ class Damage:
     length: int = 0
     hurts: dict[bytes, Hurt] = field(default_factory=dict)
     repaired: str = ""
+    original: str = ""
 
     def hurt(self, path: bytes, branch: str, number: int) -> None:
         """A path in a commit that needs the object."""
@@ -104,8 +108,10 @@ class Damages:
         return sum(not damage.repaired for damage in self._found.values())
 
 
-def problem_of(error: NotFoundError | CorruptError) -> Problem:
+def problem_of(error: NotFoundError | CorruptError | LinkError) -> Problem:
     """What the failure of a read says about its object."""
+    if isinstance(error, BrokenLinkError | LinkError):
+        return Problem.BROKEN if isinstance(error, BrokenLinkError) else Problem.AWAY
     return Problem.MISSING if isinstance(error, NotFoundError) else Problem.DAMAGED
 
 

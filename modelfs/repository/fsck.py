@@ -1,9 +1,10 @@
 """Checking a whole store: what is missing, damaged or contradicts itself, and which paths of which commits it hurts.
 
 `Fsck.run` reads the history, then every tree page, manifest and tensor table that it reaches, then looks the chunks
-up in a listing or, with ``read_data``, reads and verifies each. Objects are listed after the history was read, so
-what a commit reaches was there before; what somebody writes meanwhile at most counts as unused. With a `Repair`,
-intact copies are put in the place of what is damaged. Called by the command line and by scrub.
+up in a listing or, with ``read_data``, reads and verifies each. Chunks that are links are read where they lead, or
+their originals are looked at. Objects are listed after the history was read, so what a commit reaches was there before;
+what somebody writes meanwhile at most counts as unused. With a `Repair`, intact copies are put in the place of what is
+damaged. Called by the command line and by scrub.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from modelfs import limits
+from modelfs.codecs import Link
 from modelfs.errors import CorruptError, NotFoundError
 from modelfs.ids import ChunkId
 from modelfs.repository.chain import History, survey_history
@@ -27,8 +29,10 @@ from modelfs.repository.keys import (
     parse_base_key,
     parse_object_key,
 )
+from modelfs.repository.linked import damage_of, links_among, look
 from modelfs.repository.linksums import LinkSums, WrongSum
 from modelfs.repository.objects import CommitRecord
+from modelfs.repository.originals import State
 from modelfs.repository.repair import Repair
 from modelfs.repository.repository import Repository
 from modelfs.repository.survey import Survey
@@ -51,6 +55,17 @@ class Orphans:
 
 
 @dataclass(slots=True)
+class LinkCount:
+    """Chunks that are links to objects elsewhere, ``bytes`` of files in ``originals``; ``refused``: how many of them
+    this process may not follow."""
+
+    chunks: int = 0
+    bytes: int = 0
+    originals: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True)
 class Findings:
     """What a check saw. ``orphans``: None when only a part of the store was looked at. ``read``: chunks and bytes.
     ``unvouched``: commits that no trusted key vouches for since what came after them was collected."""
@@ -65,6 +80,7 @@ class Findings:
     chunks: int = 0
     read_chunks: int = 0
     read_bytes: int = 0
+    links: LinkCount = field(default_factory=LinkCount)
     orphans: Orphans | None = None
 
 
@@ -95,6 +111,7 @@ class Fsck:
             self.read(check, check.ordered())
         else:
             self._look_up(check, survey)
+        self.links(check, survey, look_at=not read_data)
         self.finish(history, check)
         if ref is None:
             self._count_orphans(survey, check)
@@ -141,6 +158,23 @@ class Fsck:
             for damage in check.check(sorted(unread), threads):
                 if self._note(damage) and damage.repaired and damage.id:
                     again.add(ChunkId(damage.id))
+
+    def links(self, check: ChunkCheck, survey: Survey, *, look_at: bool) -> None:
+        """Count the links. ``look_at``: look at their originals, which is for who has not read them."""
+        found = self.linked(survey)
+        count = self.findings.links
+        count.chunks, count.originals = len(found), len({(link.source, link.key) for link in found.values()})
+        count.bytes = sum(survey.lengths[chunk] for chunk in found)
+        count.refused = len(check.refused)
+        for chunk, seen in look(self._repo, found) if look_at else ():
+            count.refused += seen.state is State.REFUSED
+            if (damage := damage_of(self._repo, chunk, survey.lengths[chunk], seen)) is not None:
+                self._note(damage)
+
+    def linked(self, survey: Survey) -> dict[ChunkId, Link]:
+        """The chunks that are links."""
+        self._stage("looking for links", 0)
+        return links_among(self._repo, survey.lengths, self._sizes.get)
 
     def finish(self, history: History, check: ChunkCheck) -> None:
         """Say whom the damage hurts."""

@@ -39,10 +39,11 @@ class Intake:
             self._asked = limits.SYNC_ASKS
 
     def has_chunk(self, chunk: ChunkId) -> bool:
-        """True when the store has a chunk and it stays. StoreError."""
+        """True when the store has a chunk and it stays. A link is none: its bytes are elsewhere. StoreError."""
         presence = self._chunks.presence
         listed = self._look(DATA, presence, chunk)
-        return listed if listed is not None else bool(self._chunks.stored(chunk))
+        there = listed if listed is not None else bool(self._chunks.stored(chunk))
+        return there and not self._chunks.is_link(chunk)
 
     def has_meta(self, object_id: bytes) -> bool:
         """The same of a manifest, tensor table or tree page."""
@@ -72,7 +73,9 @@ class Intake:
 
     def take_chunk(self, chunk: ChunkId, encoded: Buffer, plain: Buffer) -> int:
         """Store a chunk as the other store has it, its base before: the bytes sent, 0 when it came meanwhile."""
-        return 0 if self._chunks.presence.known(chunk) else self._chunks.take(chunk, encoded, plain)
+        if self._chunks.presence.known(chunk) and not self._chunks.is_link(chunk):
+            return 0
+        return self._chunks.take(chunk, encoded, plain)
 
     def take_meta(self, object_id: bytes, plain: bytes) -> None:
         """Store a metadata object, after what it refers to."""

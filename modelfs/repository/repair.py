@@ -2,14 +2,22 @@
 
 Copies come from local caches (chunks only) and from another store that holds the same ids (everything). Each is
 verified before it is written, by its id or, where an object has no id in its key, by what others say of it; nothing is
-ever deleted. What cannot be verified is not written. A chunk is written plain, whatever it was.
+ever deleted. What cannot be verified is not written. A chunk is written plain, whatever it was: a broken link becomes
+the chunk itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from modelfs.errors import AlreadyExistsError, CorruptError, NotFoundError, UsageError
+from modelfs.errors import (
+    AlreadyExistsError,
+    CorruptError,
+    LinkError,
+    LinkRefusedError,
+    NotFoundError,
+    UsageError,
+)
 from modelfs.ids import ChunkId
 from modelfs.repository.chain import History, Place
 from modelfs.repository.chunks import Local
@@ -21,6 +29,7 @@ from modelfs.repository.repository import Repository
 from modelfs.store.base import Store
 
 _SELF = "the store itself"
+_READ_ALL_THE_SAME = (Problem.CONTRADICTORY, Problem.CHANGED)
 
 
 class Repair:
@@ -63,14 +72,15 @@ class Repair:
             if plain is not None:
                 return name if self._write(chunk, plain) else ""
         for repo in (self._other, self._repo):
-            if repo is None or (repo is self._repo and damage.problem is not Problem.CONTRADICTORY):
+            if repo is None or (repo is self._repo and damage.problem not in _READ_ALL_THE_SAME):
                 continue
             try:
                 plain = repo.read_chunk(chunk, damage.length)
-            except (NotFoundError, CorruptError):
+            except (NotFoundError, CorruptError, LinkError, LinkRefusedError):
                 continue
             if self._write(chunk, plain):
-                return _SELF if repo is self._repo else repo.store.url
+                here = damage.original or _SELF
+                return here if repo is self._repo else repo.store.url
         return ""
 
     def _write(self, chunk: ChunkId, plain: bytes | bytearray | memoryview) -> bool:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from modelfs.codecs import Compression, DeltaHead
+from modelfs.codecs import Compression, DeltaHead, Link
 from modelfs.errors import CollectedError, CorruptError, NotFoundError, UsageError
 from modelfs.formats.layout import Layout
 from modelfs.ids import ChunkId, Ids, ManifestId, TreeId
@@ -42,10 +42,13 @@ from modelfs.repository.objects import (
     Tag,
     TreeDelta,
 )
+from modelfs.repository.originals import Originals, Seen
 from modelfs.repository.pages import Page
+from modelfs.repository.places import Place
 from modelfs.repository.reachable import Reached
 from modelfs.repository.refs import Refs
 from modelfs.repository.sealed import SealedStore
+from modelfs.repository.sources import Sources
 from modelfs.repository.trees import Difference, Trees
 from modelfs.repository.vouching import vouched_log
 from modelfs.store.base import Buffer, Store
@@ -86,7 +89,9 @@ class Repository:
         self.ids = Ids(keys.keyring.id_key if keys is not None else None)
         self._seen = access.memory(made)
         self._condemned = Condemned(self.store, clock)
-        self._chunks = Chunks(self.store, self.ids, made.compression, self._condemned)
+        self._sources = Sources(self.store, self.ids)
+        self._originals = Originals(self._sources, access.sources, access.timeout)
+        self._chunks = Chunks(self.store, self.ids, made.compression, self._condemned, self._sources, self._originals)
         self._meta = MetaObjects(self.store, self.ids, presence=self._condemned.meta)
         self._manifests = Manifests(self._meta)
         self._trees = Trees(self._meta)
@@ -132,6 +137,10 @@ class Repository:
         repo._note_keys(made)
         return repo
 
+    def close(self) -> None:
+        """Let go of what links lead to. The store is its opener's."""
+        self._originals.close()
+
     def _reopen(self) -> Unlocked:
         """The keys as they are now: somebody has rotated them."""
         assert self.keys is not None
@@ -163,6 +172,36 @@ class Repository:
     def read_stored_chunk(self, chunk: ChunkId, length: int) -> tuple[Buffer, Buffer]:
         """A chunk as it is stored, and its plain bytes; as `read_chunk`."""
         return self._chunks.read_stored(chunk, length)
+
+    # -- links --------------------------------------------------------------------------------------------------
+
+    def link_chunk(self, plain: Buffer, link: Link) -> tuple[ChunkId, int]:
+        """As `write_chunk`, but what the store lacks becomes a link to where the bytes were read."""
+        return self._chunks.link(plain, link)
+
+    def stored_link(self, chunk: ChunkId) -> Link | None:
+        """The link that the store has in the place of a chunk's bytes, None for others. CorruptError."""
+        return self._chunks.stored_link(chunk)
+
+    def add_source(self, url: str) -> bytes:
+        """The id of the source with this canonical URL, which is in the store from then on."""
+        return self._sources.add(url)
+
+    def allow_source(self, url: str) -> None:
+        """Follow links to what lies below this path or URL, too. UsageError."""
+        self._originals.allow(url)
+
+    def place_of(self, link: Link) -> Place:
+        """Where a link leads. CorruptError when nobody can tell."""
+        return self._originals.place(link)
+
+    def sources(self) -> list[Place]:
+        """All sources of links. Without any, no chunk is a link."""
+        return self._sources.all()
+
+    def look_at_original(self, link: Link) -> Seen:
+        """Compare an original with what a link says of it, without reading it."""
+        return self._originals.look(link)
 
     def intake(self) -> Intake:
         """What fills this store from another one that has the same ids."""
@@ -331,8 +370,10 @@ class Repository:
         return self._commits.settle(record)
 
     def begin_writing(self) -> None:
-        """Learn what collections have condemned. Writers do it when they open the store; it is kept fresh later."""
+        """Learn what collections have condemned, and whether there may be links. Writers do it when they open the
+        store; it is kept fresh later."""
         self._condemned.refresh()
+        self._chunks.keep_fresh()
 
     @property
     def patience(self) -> float:
@@ -341,7 +382,7 @@ class Repository:
 
     def stay_informed(self) -> None:
         """Learn it again when it was long ago, so that a writer that was idle need not ask for every chunk."""
-        self._condemned.keep_fresh()
+        self._chunks.keep_fresh()
 
     def adopt(self, record: CommitRecord, entry: Entry) -> frozenset[bytes]:
         """Make sure that ``entry``, which ``record`` reaches, can be taken into another commit: what a collection has

@@ -121,6 +121,7 @@ class Scrub:
                 self.progress = Progress(self.progress.store, rounds=self.progress.rounds + 1, finished=moment)
         finally:
             write_progress(self._state, self.progress)
+        self._fsck.links(check, survey, look_at=False)
         self._fsck.finish(history, check)
         return self._fsck.findings, self.progress
 

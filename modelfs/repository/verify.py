@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from modelfs import limits
-from modelfs.errors import CorruptError, NotFoundError
+from modelfs.errors import BrokenLinkError, CorruptError, LinkError, LinkRefusedError, NotFoundError
 from modelfs.ids import ChunkId
 from modelfs.repository.damage import Damage, Problem, Sort, culprit, problem_of
 from modelfs.repository.keys import base_key, chunk_key, parse_object_key
@@ -40,6 +40,7 @@ class ChunkCheck:
         self._coming: dict[ChunkId, threading.Event] = {}  # bases that are being read for themselves
         self._thread = threading.local()
         self.dependents: dict[ChunkId, set[ChunkId]] = {}  # deltas that were met, by base
+        self.refused: set[ChunkId] = set()  # links that may not be followed here, which says nothing about them
         self.bases = {
             base: length
             for base, deltas in notes.items()
@@ -99,6 +100,12 @@ class ChunkCheck:
         length = self.length(chunk)
         try:
             plain = self._repo.read_chunk(chunk, length)
+        except LinkRefusedError:
+            with self._lock:
+                self.refused.add(chunk)
+            return []
+        except LinkError as error:
+            return [_damage(chunk, length, error)]
         except (NotFoundError, CorruptError) as error:
             if chunk in self.bases:
                 return []  # what builds on it, if anything, will say so
@@ -126,7 +133,7 @@ class ChunkCheck:
                 error = second
             else:
                 return []
-        return [Damage(Sort.CHUNK, chunk_key(chunk), problem_of(error), str(error), chunk, length)]
+        return [_damage(chunk, length, error)]
 
     def _unfit(self, base: ChunkId, length: int) -> Damage | None:
         """What keeps others from building on a chunk."""
@@ -134,7 +141,7 @@ class ChunkCheck:
             self._repo.read_chunk(base, length)
             chained = self._repo.delta_head(base) is not None
         except (NotFoundError, CorruptError) as error:
-            return Damage(Sort.CHUNK, chunk_key(base), problem_of(error), str(error), base, length)
+            return _damage(base, length, error)
         return chained_base(base, length) if chained else None
 
     def _depends(self, base: ChunkId, chunk: ChunkId) -> None:
@@ -154,6 +161,12 @@ class ChunkCheck:
         with self._lock:
             plain = self._bases.get(chunk)
         return plain if plain is not None and len(plain) == length else None
+
+
+def _damage(chunk: ChunkId, length: int, error: NotFoundError | CorruptError | LinkError) -> Damage:
+    """What a failed read of a chunk is."""
+    original = error.original if isinstance(error, BrokenLinkError | LinkError) else ""
+    return Damage(Sort.CHUNK, chunk_key(chunk), problem_of(error), str(error), chunk, length, original=original)
 
 
 def missing_note(base: ChunkId, delta: ChunkId) -> Damage:

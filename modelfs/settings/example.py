@@ -22,6 +22,7 @@ _SAMPLES: Final = {
     "passphrase_command": "pass show team-a",
     "key_file": "/etc/modelfs/team-a.key",
     "verify_with": ["/etc/modelfs/trusted.keys"],
+    "allow_source": ["/srv/checkpoints", "s3://old-bucket/runs"],
     "sign_with": "/etc/modelfs/sign.key",
     "fuse_options": ["noatime"],
     "metrics": "127.0.0.1:9101",

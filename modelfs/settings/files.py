@@ -147,6 +147,9 @@ def _absolute(option: Option, value: Any) -> Any:
     if option.name == "verify_with":
         value = tuple(word if word.startswith("ed25519:") else str(Path(word).expanduser()) for word in value)
         path = next((Path(word) for word in value if not word.startswith(("ed25519:", "/"))), None)
+    if option.name == "allow_source":
+        value = tuple(word if "://" in word else str(Path(word).expanduser()) for word in value)
+        path = next((Path(word) for word in value if "://" not in word and not word.startswith("/")), None)
     if option.name == "store":
         if value.startswith("@") or not value:
             raise UsageError("a directory or a URL is expected")

@@ -129,6 +129,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
         tuple[str, ...],
         _about("Refuse history that this public key (or one in this file) did not sign.", metavar="KEY"),
     ] = ()
+    allow_source: Annotated[
+        tuple[str, ...],
+        _about("Follow links (`import --link`) to what lies below this path or URL.", metavar="URL"),
+    ] = ()
     sign_with: Annotated[Path | None, _about("Sign commits with the key in this file.", read=_path, metavar="FILE")] = (
         None
     )

@@ -25,7 +25,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 Buffer = bytes | bytearray | memoryview
 
@@ -61,6 +61,14 @@ class StoreStatistics:
     bytes_out: int
     retries: int
     errors: int
+
+
+@runtime_checkable
+class Dated(Protocol):
+    """A backend that tells of one object what a listing would."""
+
+    def info(self, key: str) -> ObjectInfo | None:
+        """The object, or None when it does not exist."""
 
 
 class Store(Protocol):

@@ -81,9 +81,15 @@ class FsspecStore:
             return bytes(file.read(length))
 
     def size(self, key: str) -> int | None:
+        found = self.info(key)
+        return None if found is None else found.size
+
+    def info(self, key: str) -> ObjectInfo | None:
+        """Size and modification time of an object, None when it does not exist."""
         try:
             with self._lent(key) as fs:
-                return int(fs.info(self._path(key))["size"])
+                found = fs.info(self._path(key))
+                return ObjectInfo(key, int(found["size"]), _modified(found))
         except NotFoundError:
             return None
 
@@ -99,7 +105,7 @@ class FsspecStore:
         for path, info in found.items():
             key = path.strip("/")[len(base) :].strip("/") if base else path.strip("/")
             if not key.startswith(f"{_TEMPORARY}/"):
-                yield ObjectInfo(key, int(info["size"]), _seconds(info.get("mtime") or info.get("modified")))
+                yield ObjectInfo(key, int(info["size"]), _modified(info))
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -211,7 +217,8 @@ def _disconnect(fs: AbstractFileSystem) -> None:
             client.close()
 
 
-def _seconds(moment: object) -> float:
+def _modified(info: dict[str, Any]) -> float:
+    moment = info.get("mtime") or info.get("modified")
     if isinstance(moment, datetime):
         return moment.timestamp()
     return float(moment) if isinstance(moment, int | float) else 0.0

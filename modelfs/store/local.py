@@ -77,7 +77,7 @@ class LocalStore:
         try:
             return (self.local_root / key).read_bytes()
         except OSError as error:
-            _translate(error, self.url, key)
+            translate(error, self.url, key)
 
     def get_range(self, key: str, start: int, length: int) -> bytes:
         try:
@@ -87,7 +87,7 @@ class LocalStore:
             finally:
                 os.close(fd)
         except OSError as error:
-            _translate(error, self.url, key)
+            translate(error, self.url, key)
 
     def size(self, key: str) -> int | None:
         try:
@@ -95,7 +95,7 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            _translate(error, self.url, key)
+            translate(error, self.url, key)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         return self._walk(self.local_root / prefix, prefix)
@@ -115,7 +115,7 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            _translate(error, self.url, prefix)
+            translate(error, self.url, prefix)
 
     # -- writing ------------------------------------------------------------------------------------------------
 
@@ -124,7 +124,7 @@ class LocalStore:
             with self._written(data) as temporary:
                 self._place(key, temporary.rename)
         except OSError as error:
-            _translate(error, self.url, key, writing=True)
+            translate(error, self.url, key, writing=True)
 
     def put_if_absent(self, key: str, data: Buffer) -> None:
         try:
@@ -133,7 +133,7 @@ class LocalStore:
         except FileExistsError as error:
             raise AlreadyExistsError(f"{key} exists in {self.url}", key) from error
         except OSError as error:
-            _translate(error, self.url, key, writing=True)
+            translate(error, self.url, key, writing=True)
 
     def delete(self, key: str) -> None:
         target = self.local_root / key
@@ -143,7 +143,7 @@ class LocalStore:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
-            _translate(error, self.url, key)
+            translate(error, self.url, key)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -207,7 +207,8 @@ def _sync_directory(path: Path) -> None:
         os.close(fd)
 
 
-def _translate(error: OSError, url: str, key: str, *, writing: bool = False) -> NoReturn:
+def translate(error: OSError, url: str, key: str, *, writing: bool = False) -> NoReturn:
+    """Raise the StoreError that an error of the file system is."""
     kind = _ERRORS.get(error.errno or 0, PermanentError)
     if writing and kind is NotFoundError:  # the directory itself went away or is not one
         kind = PermanentError

@@ -96,8 +96,13 @@ class ObjectStoreBackend:
         self._call(key, lambda: obstore.put(self._store, key, data, mode="create", use_multipart=False), writing=True)
 
     def size(self, key: str) -> int | None:
+        found = self.info(key)
+        return None if found is None else found.size
+
+    def info(self, key: str) -> ObjectInfo | None:
+        """Size and modification time of an object, None when it does not exist."""
         try:
-            return int(self._call(key, lambda: obstore.head(self._store, key)["size"]))
+            return _info(self._call(key, lambda: obstore.head(self._store, key)))
         except NotFoundError:
             return None
 

@@ -19,7 +19,7 @@ import tenacity
 
 from modelfs import limits
 from modelfs.errors import AlreadyExistsError, AwayError, NotFoundError, StoreError, TransientError
-from modelfs.store.base import Buffer, ObjectInfo, Store, StoreProperties, StoreStatistics, check_key
+from modelfs.store.base import Buffer, Dated, ObjectInfo, Store, StoreProperties, StoreStatistics, check_key
 from modelfs.store.breaker import Breaker
 from modelfs.store.meter import Asked, Meter
 
@@ -117,6 +117,14 @@ class RetryStore:
 
     def size(self, key: str) -> int | None:
         return self._run("size", self._check(key), lambda: self._inner.size(key))
+
+    def info(self, key: str) -> ObjectInfo | None:
+        """Size and modification time of an object, None when it does not exist. Not every backend tells the time."""
+        if isinstance(self._inner, Dated):
+            inner = self._inner
+            return self._run("size", self._check(key), lambda: inner.info(key))
+        size = self.size(key)
+        return None if size is None else ObjectInfo(key, size, 0.0)
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         # A listing that broke off cannot be resumed where it was, so what is tried again is the whole of it.

@@ -4,6 +4,9 @@ Several files are read at once, each once and in order, and share the threads of
 has with the same size and modification time is not read; of one that is read only the chunks that the store lacks are
 sent. So a run that was stopped costs reading again, and what it had committed not even that. Nothing of the branch is
 removed.
+
+With ``link`` the chunks that the store lacks become links to where they were read. Every byte is read all the same,
+because chunks are named by what is in them.
 """
 
 from __future__ import annotations
@@ -16,13 +19,17 @@ from dataclasses import dataclass
 import msgspec
 
 from modelfs import limits
-from modelfs.errors import UsageError
+from modelfs.codecs import Link
+from modelfs.errors import CorruptError, UsageError
+from modelfs.ids import ChunkId, ManifestId
 from modelfs.repository.graft import check_place, graft
 from modelfs.repository.objects import CommitRecord, Entry, Kind
+from modelfs.repository.originals import State
+from modelfs.repository.places import key_parts
 from modelfs.repository.repository import Repository
 from modelfs.writer.bases import Origin
 from modelfs.writer.ingest import Ingest, Ingested, Progress
-from modelfs.writer.sources import Item, Source
+from modelfs.writer.sources import Item, Original, Source
 
 
 @dataclass(slots=True)
@@ -59,16 +66,18 @@ class Plan:
 
 class Import:
     """Brings items of a source into one branch. ``group``: commit whenever so many bytes were read; 0: once, in the
-    end."""
+    end. ``link``: copy no bytes; ``sources``: URLs that links lead to then."""
 
-    def __init__(self, repo: Repository, branch: str, message: str, group: int = 0) -> None:
+    def __init__(self, repo: Repository, branch: str, message: str, group: int = 0, *, link: bool = False) -> None:
         self._repo = repo
         self._branch = branch
         self._message = message
         self._group = group
+        self._link = link
+        self.sources: set[str] = set()
         self._head = repo.resolve(branch)
 
-    def plan(self, items: Iterator[Item]) -> Plan:
+    def plan(self, source: Source, items: Iterator[Item]) -> Plan:
         """Compare with the branch. Errors of the source as they come; UsageError when a file stands where a directory
         is needed."""
         wanted: list[Item] = []
@@ -80,12 +89,30 @@ class Import:
             if item.entry.kind is Kind.DIRECTORY:
                 directories.add(item.path)
             there = self._repo.find(self._head.commit.root, item.path)
-            if not _same(item.entry, there):
+            if not _same(item.entry, there) or (self._link and item.is_file and self._astray(source, item, there)):
                 wanted.append(item)
             elif item.is_file:
                 same += 1
                 same_bytes += item.entry.size
         return Plan(tuple(wanted), same, same_bytes)
+
+    def _astray(self, source: Source, item: Item, there: Entry | None) -> bool:
+        """True when links of a file in the branch lead neither to where it is now nor to where it is as it was."""
+        if there is None or there.kind is not Kind.FILE:
+            return False
+        chunks = [e for e in self._repo.read_manifest(ManifestId(there.content)).chunks if e.id]
+        # The last one: links are written in order.
+        last = next((e for e in reversed(chunks) if e.length > limits.LINK_OBJECT_MAX), None)
+        try:
+            link = self._repo.stored_link(ChunkId(last.id)) if last is not None else None
+            if link is None:
+                return False
+            original = source.original(item)
+            if original.place == self._repo.place_of(link):
+                return (original.size, original.mtime_ns) != (link.size, link.mtime_ns)
+        except (CorruptError, ValueError):
+            return True
+        return self._repo.look_at_original(link).state is not State.FINE
 
     def _check_above(self, path: bytes, directories: set[bytes]) -> None:
         above = path.rpartition(b"/")[0]
@@ -110,8 +137,13 @@ class Import:
 
             def bring(item: Item) -> Ingested:
                 origin = Origin(self._head.commit.root, item.path)
+                original = source.original(item) if self._link else None
+                link = self._link_to(original) if original is not None else None
                 with source.reading(item) as read:
-                    return ingest.content(item.where, item.entry.size, read, progress, origin)
+                    found = ingest.content(item.where, item.entry.size, read, progress, origin, None, link)
+                if original is not None and source.original(item) != original:
+                    raise UsageError(f"{item.where} was changed while it was read; run it again")
+                return found
 
             running: dict[Future[Ingested], Item] = {}
             try:
@@ -135,6 +167,16 @@ class Import:
                 for future in running:
                     future.cancel()
         return report
+
+    def _link_to(self, original: Original) -> Link | None:
+        """A link to the beginning of a file; None for a name that links do not take: its bytes are copied."""
+        try:
+            key_parts(original.key)
+            source = self._repo.add_source(original.url)
+        except ValueError:
+            return None
+        self.sources.add(original.url)
+        return Link(source, original.key, 0, original.size, original.mtime_ns)
 
     def _commit(self, puts: dict[bytes, Entry], size: int, report: Imported) -> None:
         files = sum(entry.kind in (Kind.FILE, Kind.INLINE) for entry in puts.values())

@@ -13,9 +13,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from modelfs import limits
 from modelfs.chunking.cutter import Cutter
 from modelfs.chunking.zeros import is_zero
+from modelfs.codecs import Link
 from modelfs.errors import UsageError
 from modelfs.formats import detect, tfbundle
 from modelfs.formats.layout import Layout, read_all
@@ -70,9 +73,11 @@ class Ingest:
         progress: Progress,
         origin: Origin | None = None,
         told: Layout | None = None,
+        link: Link | None = None,
     ) -> Ingested:
         """Bring ``size`` bytes into the store. ``name``: for errors, which are those of ``read``, and UsageError when
-        there are fewer. ``told``: the layout of content that does not tell its own."""
+        there are fewer. ``told``: the layout of content that does not tell its own. ``link``: where the first byte
+        lies, when chunks that the store lacks are to become links."""
         if size <= limits.INLINE_MAX:
             data = read(0, size) if size else b""
             if len(data) != size:
@@ -82,16 +87,24 @@ class Ingest:
         layout = read_all(detect.parse(size), read) or told
         if layout is None and origin is not None:
             layout = self._bases.guess(origin, size)
-        earlier = self._bases.earlier(layout, origin, None) if layout is not None else None
+        # A link is no delta, so nobody needs to know the earlier version.
+        earlier = self._bases.earlier(layout, origin, None) if layout is not None and link is None else None
         cutter = Cutter(self._repo.format.chunking, layout)
-        extents, sent = self._chunks(read, name, size, cutter, earlier, progress)
+        extents, sent = self._chunks(read, name, size, cutter, earlier, progress, link)
         tensors = self._repo.write_layout(layout) if layout is not None else b""
         manifest = Manifest(size, tuple(extents), tensors)
         self._bases.written(layout, manifest)
         return Ingested(Kind.FILE, self._repo.write_manifest(manifest), size, sent)
 
     def _chunks(
-        self, read: Read, name: str, size: int, cutter: Cutter, earlier: Earlier | None, progress: Progress
+        self,
+        read: Read,
+        name: str,
+        size: int,
+        cutter: Cutter,
+        earlier: Earlier | None,
+        progress: Progress,
+        link: Link | None,
     ) -> tuple[list[Extent], int]:
         waiting: deque[Future[tuple[Extent, int]]] = deque()
         extents: list[Extent] = []
@@ -115,7 +128,8 @@ class Ingest:
             at = 0
             for length in cutter.cut(window, position, position + len(window) == size):
                 tensor = earlier.tensor(position + at, length) if earlier is not None else None
-                waiting.append(self._pool.submit(self._one, window[at : at + length], tensor))
+                here = msgspec.structs.replace(link, offset=position + at) if link is not None else None
+                waiting.append(self._pool.submit(self._one, window[at : at + length], tensor, here))
                 at += length
                 while len(waiting) > self._ahead:
                     take()
@@ -124,10 +138,10 @@ class Ingest:
             take()
         return extents, sent
 
-    def _one(self, piece: memoryview, tensor: Tensor | None) -> tuple[Extent, int]:
+    def _one(self, piece: memoryview, tensor: Tensor | None, link: Link | None) -> tuple[Extent, int]:
         if is_zero(piece):
             return Extent(b"", len(piece)), 0
-        chunk, sent = self._repo.write_chunk(piece, tensor)
+        chunk, sent = self._repo.write_chunk(piece, tensor) if link is None else self._repo.link_chunk(piece, link)
         return Extent(chunk, len(piece)), sent
 
 

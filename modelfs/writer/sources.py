@@ -24,6 +24,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from modelfs import limits
 from modelfs.errors import StoreError, UsageError
 from modelfs.repository.objects import EMPTY_TREE, Entry, Kind
+from modelfs.repository.originals import mtime_ns
+from modelfs.repository.places import Place, canonical, file_url, said
 from modelfs.store.open import open_backend, redact_url
 from modelfs.store.retry import RetryStore
 from modelfs.writer.ingest import Read
@@ -44,6 +46,22 @@ class Item:
     def is_file(self) -> bool:
         """True for a file with content."""
         return self.entry.kind is Kind.FILE
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """What a file of a source is to who links it: ``key`` below the source ``url`` (see `places`), and how it looked.
+    ``mtime_ns``: 0 when nobody knows."""
+
+    url: str
+    key: bytes
+    size: int
+    mtime_ns: int
+
+    @property
+    def place(self) -> Place:
+        """Where it is. ValueError for what no link names."""
+        return said(self.url).at(self.key)
 
 
 class LocalSource:
@@ -119,6 +137,16 @@ class LocalSource:
             if (facts.st_size, facts.st_mtime_ns) != (item.entry.size, item.entry.mtime_ns):
                 raise UsageError(f"{item.where} was changed while it was read; run it again")
 
+    def original(self, item: Item) -> Original:
+        """What a link to a file says: where it really is, which may be outside of the directory. OSError."""
+        place = Path(item.where).resolve(strict=True)
+        facts = place.stat()
+        base = self._root.resolve() if self.single is None else place.parent
+        if not place.is_relative_to(base):
+            base = place.parent
+        key = os.fsencode(place.relative_to(base))
+        return Original(file_url(base), key, facts.st_size, mtime_ns(facts.st_mtime))
+
     def close(self) -> None:
         """Nothing is held."""
 
@@ -186,6 +214,17 @@ class UrlSource:
             return self._store.get_range(item.where, offset, min(length, item.entry.size - offset))
 
         yield _Ahead(self._pool, read, item.entry.size).read
+
+    def original(self, item: Item) -> Original:
+        """What a link to an object says. StoreError, UsageError."""
+        found = self._store.info(item.where)
+        if found is None:
+            raise UsageError(f"{item.where} was removed from {self.name} while it was read")
+        try:
+            url = canonical(self._store.url)
+        except ValueError as error:
+            raise UsageError(f"nothing can be linked to {self.name}: {error}") from error
+        return Original(url, os.fsencode(item.where), found.size, mtime_ns(found.mtime))
 
     def close(self) -> None:
         """Let go of the connection."""

@@ -72,6 +72,22 @@ def test_a_model(run: Run, hub: Hub, tmp_path: Path) -> None:
     assert not hub.leaks
 
 
+def test_links_into_the_hub(run: Run, hub: Hub, tmp_path: Path) -> None:
+    """They name the commit, so a revision that moves on takes nothing away."""
+    first = hub.repositories["models/org/llama"].versions["v1"]
+    pinned = f"hf://org/llama@{first.sha}"
+    done = run("import", "hf://org/llama@v1", "store", "llama", "--link", "--json").json
+    assert (done["links_to"], done["sent"] < 5000) == ([pinned], True)
+    assert _newest(run) == f"linked to {pinned}"
+    run("get", "store", "llama/model.safetensors", "refused", "--allow-source", "hf://org/other", code=2)
+    run("get", "store", "llama", "back", "--allow-source", pinned)
+    for name, data in first.files.items():
+        assert (tmp_path / "back" / name).read_bytes() == data
+    assert run("fsck", "store", "--allow-source", pinned, "--json").json["links"]["refused"] == 0
+    assert run("import", "hf://org/llama@v1", "store", "llama", "--link", "--json").json["files"] == 0
+    assert not hub.leaks
+
+
 def test_what_the_hubs_own_library_downloads(run: Run, hub: Hub, tmp_path: Path) -> None:
     """The server is like the Hub as far as that library can tell, and its cache comes in as the repository does."""
     home = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}

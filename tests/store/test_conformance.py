@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from modelfs.errors import AlreadyExistsError, NotFoundError, UnsafeStoreError
-from modelfs.store.base import Store
+from modelfs.store.base import Dated, Store
 from modelfs.store.probe import probe_exclusive_put
 
 
@@ -72,6 +72,18 @@ def test_list(backend: Store) -> None:
     assert {found.key for found in backend.list("data/aa/")} == {"data/aa/1", "data/aa/2"}
     assert list(backend.list("nothing/")) == []
     assert all(found.size == len(found.key) for found in backend.list(""))
+
+
+def test_info(backend: Store) -> None:
+    """One object as a listing shows it; the time to the second, if the backend tells it."""
+    backend.put("data/aa/1", b"content")
+    (listed,) = backend.list("data/")
+    if isinstance(backend, Dated):
+        found = backend.info("data/aa/1")
+        assert found is not None
+        assert (found.key, found.size) == (listed.key, listed.size)
+        assert not found.mtime or abs(found.mtime - listed.mtime) < 2
+        assert backend.info("data/aa/2") is None
 
 
 def test_list_of_more_than_one_page(backend: Store) -> None:
