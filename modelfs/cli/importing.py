@@ -49,20 +49,22 @@ def command(
     single_writer: bool,
     as_json: bool,
 ) -> None:
-    """Bring existing checkpoints into a store without a mount: a directory, a bucket, or a Hugging Face cache.
+    """Bring existing checkpoints into a store without a mount: a directory, a bucket, a Hugging Face repository.
 
-    What is in URL (a path, s3://, gs://, az://, sftp://, or any URL that fsspec knows) goes into the directory DST of
-    the branch, by default its root, with its modification times, in one commit. A URL of one file is that file. Files
-    that are there with the same size and time are not read again, chunks that the store has are not sent, and nothing
-    is removed, so it can be repeated.
+    What is in URL (a path, s3://, gs://, az://, hf://, sftp://, or any that fsspec knows) goes into the directory DST
+    of the branch, by default its root, with its modification times, in one commit. A URL of one file is that file.
+    Files that are there with the same size and time are not read again, chunks that the store has are not sent, and
+    nothing is removed, so it can be repeated.
 
     Links that lead out of a directory are followed, others stay links. A repository in a Hugging Face cache is the
-    files of one revision; of a whole cache each goes to ORG/NAME.
+    files of one revision; of a whole cache each goes to ORG/NAME. hf://ORG/NAME@REVISION is a repository of the Hub
+    itself: the message of the commit ends with the commit's hash there.
 
     \b
     modelfs import /data/checkpoints ~/store runs
     modelfs import s3://old-bucket/llama s3://checkpoints/team-a llama --group 50GB
     modelfs import ~/.cache/huggingface/hub ~/store hub --exclude '*.bin'
+    modelfs import hf://openai-community/gpt2@main ~/store gpt2 --exclude '*.h5'
     """
     each = _group(group) if group is not None else 0
     with contextlib.ExitStack() as stack:
@@ -71,9 +73,10 @@ def command(
             stack.enter_context(writing(repo, single_writer=single_writer))
         if compression is not None:
             repo.compression = compression
-        bringing = Import(repo, branch, message, each)
         source = open_source(url, revision)
         stack.callback(source.close)
+        origin = f"({source.pinned})" if message and source.pinned else source.pinned
+        bringing = Import(repo, branch, " ".join(filter(None, (message, origin))), each)
         into = _target(repo, branch, source, destination)
         items = (item for item in source.items() if not excluded(item.path, exclude))
         plan = bringing.plan(_placed(item, into) for item in items)

@@ -1,9 +1,9 @@
 """URL -> store: the only way in, and the first contact.
 
 A plain path or ``file://`` is a local directory, ``memory://`` this process, ``s3:// gs:// az:// http(s)://`` go
-through obstore, ``dav(s)://`` through webdav4, ``hdfs://`` through hdfs-native, ``webhdfs://`` over HTTP, databases
-through SQLAlchemy, every other scheme through fsspec. A store on the network is asked one question before it is handed
-out, so that a wrong address or wrong credentials are one line within ``STORE_OPEN_TIMEOUT`` seconds.
+through obstore, ``dav(s)://`` through webdav4, ``hdfs://`` through hdfs-native, ``webhdfs://`` and ``hf://`` over HTTP,
+databases through SQLAlchemy, every other scheme through fsspec. A store on the network is asked one question before it
+is handed out, so that a wrong address or wrong credentials are one line within ``STORE_OPEN_TIMEOUT`` seconds.
 """
 
 from __future__ import annotations
@@ -75,6 +75,10 @@ def open_backend(url: str, *, create: bool = False, timeout: float = limits.STOR
         from modelfs.store.hdfs import open_hdfs
 
         return open_hdfs(url, timeout)
+    if scheme == "hf":
+        from modelfs.store.hub import HubStore
+
+        return HubStore(url, timeout)
     from modelfs.store import objectstore  # 30 ms that a local store need not pay
 
     if scheme in objectstore.SCHEMES:

@@ -3,7 +3,8 @@
 Of a local directory, links that lead out of it are followed, because what they name would be missing otherwise; others
 stay links. A repository in the cache of huggingface_hub (``models--ORG--NAME`` with ``blobs``, ``refs`` and
 ``snapshots``) is the snapshot of one revision, its links followed; a directory of such repositories is all of them,
-as ``ORG/NAME``. At a URL there are only objects: no modes, no links, no empty directories.
+as ``ORG/NAME``. At a URL there are only objects: no modes, no links, no empty directories. A repository of the Hub
+(``hf://``) is one commit of it, which ``pinned`` names.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ class Item:
 class LocalSource:
     """A file or directory of this machine. ``left_out``: names of what a store cannot hold, or nobody can read.
     ``revision``: of repositories in a Hugging Face cache."""
+
+    pinned = ""  # files here have no version that could be named
 
     def __init__(self, root: Path, revision: str | None = None) -> None:
         self.name = str(root)
@@ -137,6 +140,11 @@ class UrlSource:
             self.close()
             raise
 
+    @property
+    def pinned(self) -> str:
+        """The URL with the version that is read, where there are versions; ""."""
+        return self._store.url if self._store.properties.scheme == "hf" else ""
+
     def _open_single(self, url: str) -> None:
         parts = urlsplit(url)
         above, _, name = parts.path.rstrip("/").rpartition("/")
@@ -225,7 +233,7 @@ def open_source(url: str, revision: str | None = None) -> Source:
     scheme, separator, _ = url.partition("://")
     if separator and scheme.lower() != "file":
         if revision is not None:
-            raise UsageError("--revision is for a Hugging Face cache on this machine")
+            raise UsageError("--revision is for a Hugging Face cache on this machine; else hf://ORG/NAME@REVISION")
         return UrlSource(url)
     path = Path(unquote(urlsplit(url).path)) if separator else Path(url).expanduser()
     return LocalSource(path.absolute(), revision)
