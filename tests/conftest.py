@@ -1,8 +1,8 @@
 """What every tier shares: a home of its own for the tests, and real servers started once per run.
 
 The servers are the programs that users run: a Ceph cluster with its S3 gateway, OpenSSH, PostgreSQL, MariaDB, nginx,
-HDFS; for Azure it is Microsoft's emulator. Where one is not installed, the tests that need it are skipped, and the
-reason stands in pytest's summary.
+HDFS; for Azure and Google Cloud Storage there are emulators. Where one is not installed, the tests that need it are
+skipped, and the reason stands in pytest's summary.
 """
 
 from __future__ import annotations
@@ -14,7 +14,18 @@ from pathlib import Path
 
 import pytest
 from mounting import Machine
-from servers import AzureServer, HdfsServer, S3Server, SftpServer, start_azure, start_hdfs, start_s3, start_sftp
+from servers import (
+    AzureServer,
+    GcsServer,
+    HdfsServer,
+    S3Server,
+    SftpServer,
+    start_azure,
+    start_gcs,
+    start_hdfs,
+    start_s3,
+    start_sftp,
+)
 from sqlservers import Database, WebServer, start_mariadb, start_nginx, start_postgresql
 
 from modelfs.repository import access, keyfiles
@@ -137,6 +148,21 @@ def azure_url(azure_server: AzureServer, monkeypatch: pytest.MonkeyPatch) -> str
     for name, value in azure_server.environment.items():
         monkeypatch.setenv(name, value)
     return f"az://{azure_server.make_container()}/some/prefix?endpoint={azure_server.endpoint}"
+
+
+@pytest.fixture(scope="session")
+def gcs_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcsServer]:
+    """An emulator of Google Cloud Storage."""
+    with start_gcs(tmp_path_factory.mktemp("gcs")) as server:
+        yield server
+
+
+@pytest.fixture
+def gcs_url(gcs_server: GcsServer, monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of a prefix in an empty bucket, with the account in the environment."""
+    for name, value in gcs_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"gs://{gcs_server.make_bucket()}/some/prefix?endpoint={gcs_server.endpoint}"
 
 
 @pytest.fixture(scope="session")

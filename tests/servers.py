@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import json
 import shutil
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import azurite
 import ceph_rgw
+import gcs
 import hdfs
 import pytest
 
@@ -60,6 +62,20 @@ class AzureServer:
         """Name of a new container."""
         name = f"test-{uuid.uuid4().hex}"
         azurite.make_container(self.endpoint, name)
+        return name
+
+
+@dataclass(frozen=True)
+class GcsServer:
+    """An endpoint and what the environment must hold to use it."""
+
+    endpoint: str
+    environment: dict[str, str]
+
+    def make_bucket(self) -> str:
+        """Name of a new bucket."""
+        name = f"test-{uuid.uuid4().hex}"
+        gcs.make_bucket(self.endpoint, name)
         return name
 
 
@@ -137,6 +153,18 @@ def start_azure(directory: Path) -> Iterator[AzureServer]:
         yield AzureServer(endpoint, account)
     finally:
         azurite.stop(directory)
+
+
+@contextlib.contextmanager
+def start_gcs(directory: Path) -> Iterator[GcsServer]:
+    """fake-gcs-server, and an account that needs no token: without one obstore asks a cloud's metadata service."""
+    _fetched("emulator of GCS", (), gcs.fetch)
+    try:
+        endpoint = gcs.start(directory, ceph_rgw.free_port(), ceph_rgw.free_port())
+        account = {"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
+        yield GcsServer(endpoint, {"GOOGLE_SERVICE_ACCOUNT_KEY": json.dumps(account)})
+    finally:
+        gcs.stop(directory)
 
 
 @contextlib.contextmanager

@@ -194,6 +194,8 @@ def _connect(
     anonymous = "anonymous" in options
     if scheme in ("gs", "gcs"):
         gcs: GCSConfig = {"skip_signature": True} if anonymous else {}
+        if endpoint:
+            gcs["base_url"] = endpoint
         return GCSStore(netloc, prefix=prefix, client_options=client, retry_config=retry, config=gcs)
     if scheme in ("az", "azure", "abfs"):
         azure: AzureConfig = {"skip_signature": True} if anonymous else {}

@@ -18,7 +18,7 @@ from modelfs.store.base import Store
 from modelfs.store.fsspecstore import FsspecStore
 from modelfs.store.open import open_store
 
-SERVED = ("sqlite", "postgresql", "mariadb", "webdav", "azure", "hdfs", "webhdfs")  # a fixture each, NAME_url
+SERVED = ("sqlite", "postgresql", "mariadb", "webdav", "azure", "gcs", "hdfs", "webhdfs")  # a fixture each, NAME_url
 EXCLUSIVE = ("local", "memory", "s3", "sftp", "sealed", *SERVED)
 
 
