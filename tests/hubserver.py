@@ -83,7 +83,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            with contextlib.suppress(ConnectionError):  # the client has seen enough
+                self.wfile.write(body)
 
     def send_range(self, body: bytes) -> None:
         """A file, or what of it is asked for."""

@@ -108,7 +108,7 @@ class Collections:
 def test_ranks_on_two_mounts(machine: Machine, store: str, tmp_path: Path, jobs: list[Job]) -> None:
     collections = Collections(tmp_path, store)
     collections.once("--grace", GRACE, "--exclusive")  # makes it known to who opens the store from now on
-    mounts = [machine.mount(store, name, f"cache-{name}") for name in ("a", "b")]
+    mounts = [machine.mount(store, name, f"cache-{name}", refresh=0.2) for name in ("a", "b")]
     with collections:
         jobs.append(Job(tmp_path, STEPS, mounts))
         jobs[-1].finish()
