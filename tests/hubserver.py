@@ -1,7 +1,8 @@
 """A server that speaks the part of the Hugging Face Hub's HTTP interface that reading a repository needs.
 
 https://huggingface.co/docs/hub/api: what a revision is, its files page by page, and their bytes. As on the Hub, large
-files lie on another host, to which ``resolve`` redirects; a token that arrives there is noted as a leak.
+files lie on another host, to which ``resolve`` redirects; a token that arrives there is noted as a leak. It is good
+enough for huggingface_hub to download from it.
 """
 
 from __future__ import annotations
@@ -67,6 +68,10 @@ class Hub:
         return versions.get(revision) or next((each for each in versions.values() if each.sha == revision), None)
 
 
+def _tag(data: bytes) -> str:
+    return f'"{hashlib.sha256(data).hexdigest()}"'
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     hub: Hub
@@ -86,18 +91,18 @@ class _Handler(BaseHTTPRequestHandler):
             with contextlib.suppress(ConnectionError):  # the client has seen enough
                 self.wfile.write(body)
 
-    def send_range(self, body: bytes) -> None:
+    def send_range(self, body: bytes, **headers: str) -> None:
         """A file, or what of it is asked for."""
-        tag = f'"{hashlib.sha256(body).hexdigest()}"'
+        headers["ETag"] = _tag(body)
         asked = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
         if asked is None or not self.hub.ranges:
-            self.send(200, body, ETag=tag)
+            self.send(200, body, **headers)
         elif int(asked[1]) >= len(body):
             self.send(416, Content_Range=f"bytes */{len(body)}")
         else:
             part = body[int(asked[1]) : int(asked[2]) + 1]
             begin = int(asked[1])
-            self.send(206, part, ETag=tag, Content_Range=f"bytes {begin}-{begin + len(part) - 1}/{len(body)}")
+            self.send(206, part, **headers, Content_Range=f"bytes {begin}-{begin + len(part) - 1}/{len(body)}")
 
     def fails(self) -> bool:
         """True for one of the requests that are meant to fail."""
@@ -126,7 +131,9 @@ class _Hub(_Handler):
     def do_GET(self) -> None:
         self.hub.asked.append(f"{self.command} {self.path}")
         parts = urlsplit(self.path)
-        api = re.fullmatch(r"/api/(models|datasets|spaces)/([^/]+/[^/]+)/(revision|tree)/([^/]+)(?:/(.*))?", parts.path)
+        api = re.fullmatch(
+            r"/api/(models|datasets|spaces)/([^/]+/[^/]+)(?:/(revision|tree)/([^/]+)(?:/(.*))?)?", parts.path
+        )
         file = re.fullmatch(r"/(?:(datasets|spaces)/)?([^/]+/[^/]+)/resolve/([^/]+)/(.*)", parts.path)
         found = api or file
         if found is None:
@@ -142,26 +149,28 @@ class _Hub(_Handler):
             self.send(401, X_Error_Message="Invalid credentials in Authorization header")
         elif repository is None or (repository.private and not known):
             self.send(401 if not known else 404, X_Error_Code="RepoNotFound", X_Error_Message="Repository not found")
-        elif (version := self.hub.version(name, unquote(found[4] if api else found[3]))) is None:
+        elif (version := self.hub.version(name, unquote((api[4] or "main") if api else found[3]))) is None:
             self.send(404, X_Error_Code="RevisionNotFound", X_Error_Message="Invalid rev id")
         elif api:
-            self.answer(api[3], version, unquote(api[5] or ""), parse_qs(parts.query))
+            self.answer(found[2], api[3] or "revision", version, unquote(api[5] or ""), parse_qs(parts.query))
         elif (path := unquote(found[4])) not in version.files:
             self.send(404, X_Error_Code="EntryNotFound", X_Error_Message="Entry not found")
         elif repository.gated and not known:
             self.send(401, X_Error_Code="GatedRepo", X_Error_Message="Access to model is restricted")
         elif len(version.files[path]) < LARGE:
             if not self.fails():
-                self.send_range(version.files[path])
+                self.send_range(version.files[path], X_Repo_Commit=version.sha)
         else:
             target = "/".join(quote(part, safe="") for part in (name, version.sha, path))
-            size = str(len(version.files[path]))
-            self.send(302, b"Found", Location=f"{self.hub.storage}/{target}", X_Linked_Size=size)
+            data = version.files[path]
+            linked = {"X_Linked_Size": str(len(data)), "X_Linked_ETag": _tag(data), "X_Repo_Commit": version.sha}
+            self.send(302, b"Found", Location=f"{self.hub.storage}/{target}", **linked)
 
-    def answer(self, what: str, version: Version, folder: str, query: dict[str, list[str]]) -> None:
+    def answer(self, name: str, what: str, version: Version, folder: str, query: dict[str, list[str]]) -> None:
         """Of the interface for programs."""
         if what == "revision":
-            self.send(200, json.dumps({"sha": version.sha, "private": False}).encode())
+            files = [{"rfilename": path} for path in sorted(version.files)]
+            self.send(200, json.dumps({"id": name, "sha": version.sha, "private": False, "siblings": files}).encode())
             return
         above = f"{folder}/" if folder else ""
         paths = sorted(path for path in version.files if path.startswith(above))
@@ -169,13 +178,14 @@ class _Hub(_Handler):
             self.send(404, X_Error_Code="EntryNotFound", X_Error_Message="Entry not found")
             return
         folders = {path.rpartition("/")[0] for path in paths} - {"", folder}
-        entries: list[dict[str, Any]] = [{"type": "directory", "path": name, "size": 0} for name in sorted(folders)]
+        entries: list[dict[str, Any]] = [
+            {"type": "directory", "path": name, "size": 0, "oid": version.sha} for name in sorted(folders)
+        ]
         for path in paths:
             changed = {"id": version.sha, "title": "", "date": version.changed[path]}
-            entries.append(
-                {"type": "file", "path": path, "size": len(version.files[path])}
-                | ({"lastCommit": changed} if "expand" in query else {})
-            )
+            facts = {"oid": hashlib.sha1(version.files[path]).hexdigest(), "size": len(version.files[path])}
+            expanded = {"lastCommit": changed} if query.get("expand") == ["true"] else {}
+            entries.append({"type": "file", "path": path, **facts, **expanded})
         begin = int(query.get("cursor", ["0"])[0])
         more = {}
         if begin + PAGE < len(entries):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,6 +70,25 @@ def test_a_model(run: Run, hub: Hub, tmp_path: Path) -> None:
     assert (again["files"], again["same"], again["bytes"]) == (1, 3, 7)
     assert _newest(run) == f"new (hf://org/llama@{versions['main'].sha})"
     assert not hub.leaks
+
+
+def test_what_the_hubs_own_library_downloads(run: Run, hub: Hub, tmp_path: Path) -> None:
+    """The server is like the Hub as far as that library can tell, and its cache comes in as the repository does."""
+    home = {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    program = "import huggingface_hub; print(huggingface_hub.snapshot_download('org/llama', revision='v1'))"
+    command = [sys.executable, "-c", program]
+    environment = {**os.environ, **home}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    run("import", "hf://org/llama@v1", "store", "direct")
+    run("import", tmp_path / "hf/hub/models--org--llama", "store", "cache", "--revision", "v1")
+    run("import", done.stdout.strip(), "store", "snapshot")
+    listed = [run("ls", "store", "-R", name).out.splitlines() for name in ("direct", "cache", "snapshot")]
+    assert listed[0] == listed[1] == listed[2]
+    files = hub.repositories["models/org/llama"].versions["v1"].files
+    assert set(files) < set(listed[0])
+    run("get", "store", "cache", "back")
+    assert all((tmp_path / "back" / name).read_bytes() == data for name, data in files.items())
 
 
 def test_parts_and_other_kinds(run: Run, hub: Hub, tmp_path: Path) -> None:

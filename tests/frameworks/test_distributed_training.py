@@ -20,7 +20,7 @@ from mounting import Machine, eventually
 from running import runner
 
 TRAINER = Path(__file__).with_name("trainer.py")
-STEPS = int(os.environ.get("MODELFS_TRAINING_STEPS", "5"))
+STEPS = int(os.environ.get("MODELFS_TRAINING_STEPS", "4"))
 KEPT = 3
 GRACE = "2s"
 
