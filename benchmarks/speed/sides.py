@@ -96,7 +96,7 @@ class Side:
         return []
 
     def received(self) -> int:
-        """Bytes of file content that came from the store since `fresh`; 0 where that cannot be told."""
+        """Bytes of objects that came from the store since `fresh`; 0 where that cannot be told."""
         return 0
 
     def prepare(self, name: str) -> Path:
@@ -202,7 +202,7 @@ class Modelfs(Side):
         return [int(self.facts()["pid"])]
 
     def received(self) -> int:
-        return int(self.facts()["fetched_bytes"])
+        return int(self.facts()["store_received_bytes"])
 
     def settle(self) -> None:
         while self.facts()["pending"]:

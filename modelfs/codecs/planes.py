@@ -118,7 +118,11 @@ def _join(planes: list[Plane], out: Words) -> None:
 
     A whole block at a time: shorter pieces would be no faster, and each call of NumPy is one more fight for the GIL.
     """
-    out[:] = planes[-1]
-    for plane in reversed(planes[:-1]):
-        np.left_shift(out, 8, out=out)
+    highest, *lower = reversed(planes)
+    values: Plane | Words = highest
+    for plane in lower:
+        np.left_shift(values, 8, out=out, dtype=out.dtype)
         np.bitwise_or(out, plane, out=out)
+        values = out
+    if not lower:
+        out[:] = highest

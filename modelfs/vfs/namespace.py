@@ -9,6 +9,7 @@ worker threads.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import itertools
 import os
@@ -20,8 +21,9 @@ import msgspec
 import trio
 
 from modelfs import limits
+from modelfs.errors import ModelfsError
 from modelfs.ids import TreeId, digest
-from modelfs.repository.objects import EMPTY_TREE, Entry, Kind, TreeDelta
+from modelfs.repository.objects import EMPTY_TREE, OWN_NAME, Entry, Kind, TreeDelta
 from modelfs.repository.repository import Repository
 from modelfs.vfs.links import Links, has_changes, number_of
 from modelfs.vfs.nodes import DirNode, FileNode, Node, Place
@@ -148,6 +150,13 @@ class Namespace:
             node = Node(*common, content=entry.content)
         self.nodes[ino] = node
         return node
+
+    async def expect_lookups(self) -> None:
+        """Have the root directory at hand: whoever mounts looks something up next, and is spared a round trip."""
+        tree = self.root.tree
+        if tree != EMPTY_TREE:
+            with contextlib.suppress(ModelfsError):  # who looks something up is told
+                await trio.to_thread.run_sync(self._repo.lookup, tree, OWN_NAME, limiter=self._limiter(tree))
 
     async def committed_entries(self, parent: DirNode) -> tuple[TreeId, list[Entry]]:
         """The directory's committed tree and its entries, in order."""

@@ -122,6 +122,7 @@ class Vfs:
     async def run(self) -> None:
         """Commit and follow in the background until cancelled."""
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.names.expect_lookups)
             if not self.options.read_only:
                 nursery.start_soon(self.durability.run)
                 nursery.start_soon(self.committer.run_commits)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from mounting import Machine
+from mounting import Machine, eventually
 
 from modelfs.repository.objects import Kind
 from modelfs.repository.repository import Repository
@@ -161,3 +161,17 @@ def test_attributes_are_not_copied_and_not_set(mnt: Path) -> None:
     assert error_of(lambda: os.removexattr(mnt / "f", "user.modelfs.chunks")) == errno.ENODATA
     os.removexattr(mnt / "f", "user.modelfs.base")
     assert os.listxattr(mnt / "f") == ["user.mine"]
+
+
+def test_the_root_directory_is_there_before_anybody_looks(machine: Machine, store: str) -> None:
+    first = machine.mount(store, "first", "cache1")
+    (first / "f").write_bytes(b"x" * 10)
+    machine.umount(first)
+    second = machine.mount(store, "second", "cache2", at="main@2")
+
+    def objects_read() -> int:
+        return int(machine.status(second)["store_requests"]["get"]["results"]["ok"])
+
+    eventually(lambda: objects_read() == 3, "the format, the commit and the root directory being read")
+    assert (second / "f").stat().st_size == 10
+    assert objects_read() == 3

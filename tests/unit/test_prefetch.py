@@ -75,11 +75,29 @@ def test_a_reader_of_one_tensor_gets_no_neighbour() -> None:
     assert max(stop for _, stop in asked) == end
 
 
+def test_who_touches_one_tensor_after_the_other_gets_the_next_ones_too() -> None:
+    """As `safetensors.torch.load_file` does, before anything else is read."""
+    handle = Readahead()
+
+    def touch(start: int) -> int:
+        page = start // 4096 * 4096
+        asked = read(handle, page - limits.KERNEL_READAHEAD // 2, page + limits.KERNEL_READAHEAD // 2, TENSORS)
+        return max(stop for _, stop in asked)
+
+    assert touch(RANGES[10][0]) == RANGES[10][1]
+    assert touch(RANGES[11][0]) == RANGES[12][1]
+    assert touch(RANGES[12][0]) == RANGES[14][1]
+    assert RANGES[15][1] < touch(RANGES[13][0]) <= RANGES[13][0] + limits.PREFETCH_MAX + limits.KERNEL_READAHEAD
+    assert touch(RANGES[30][0]) == RANGES[30][1], "a tensor elsewhere"
+    assert touch(RANGES[29][0]) == RANGES[29][1], "nor is it a row backwards"
+    assert touch(RANGES[31][0]) == RANGES[31][1], "or with one left out"
+
+
 def test_a_reader_of_the_whole_file_is_fetched_ahead_across_tensors() -> None:
     handle = Readahead()
-    first = read(handle, 0, 30 * MiB, TENSORS)
+    first = read(handle, 0, 24 * MiB, TENSORS)
     assert max(stop for _, stop in first) == RANGES[0][1]
-    later = read(handle, 30 * MiB, 200 * MiB, TENSORS)
+    later = read(handle, 24 * MiB, 200 * MiB, TENSORS)
     assert max(stop for _, stop in later) > 200 * MiB
 
 
