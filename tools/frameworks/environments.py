@@ -41,17 +41,14 @@ class Environment:
 @dataclass(frozen=True)
 class RowSpec:
     """A row: its script, and where it runs. ``light`` has the cases that run with the tests. ``tried`` says what was
-    tried where it cannot be installed."""
+    tried where it cannot be installed, ``path`` is the script."""
 
     name: str
     title: str
     environment: str = ""
     light: list[str] = field(default_factory=list)
     tried: str = ""
-
-    @property
-    def script(self) -> Path:
-        return HERE / "rows" / f"{self.name}.py"
+    path: Path = Path()
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,9 @@ def load() -> tuple[dict[str, Environment], dict[str, RowSpec]]:
     """What ``environments.toml`` says. TypeError for a key that there is not."""
     said = tomllib.loads((HERE / "environments.toml").read_text())
     environments = {name: Environment(name, **given) for name, given in said["environments"].items()}
-    return environments, {name: RowSpec(name, **given) for name, given in said["rows"].items()}
+    return environments, {
+        name: RowSpec(name, path=HERE / "rows" / f"{name}.py", **given) for name, given in said["rows"].items()
+    }
 
 
 def cache_directory() -> Path:

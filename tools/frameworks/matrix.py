@@ -83,7 +83,7 @@ def run(spec: RowSpec, environments: dict[str, Environment], cache: Path, place:
 
 
 def run_light(spec: RowSpec, environments: dict[str, Environment], cache: Path, place: Place, say: Say) -> Result:
-    """The light cases of a row, in the environment of the tests and on mounts alone. `FailedError` without an answer."""
+    """The light cases of a row, in the environment of the tests and on mounts alone; `FailedError` without answers."""
     asked = Asked(spec, build(TESTS, environments, cache), say, spec.light)
     _on_mounts(asked, place)
     return asked.result(asked.answers["mount save"])
@@ -182,7 +182,7 @@ def _close(found: list[float], expected: list[float]) -> bool:
 
 def _ask(spec: RowSpec, built: Built, action: str, directory: Path, only: Sequence[str], trace: Path | None) -> Facts:
     """Run the row's script once, and return its answer."""
-    command = [str(built.python), str(spec.script), action, str(directory)]
+    command = [str(built.python), str(spec.path), action, str(directory)]
     command += [word for name in only for word in ("--only", name)]
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "AWS_"))},
