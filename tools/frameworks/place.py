@@ -47,7 +47,7 @@ class Place:
         mountpoint = self.directory / name
         mountpoint.mkdir(exist_ok=True)
         cache = self.directory / "caches" / uuid.uuid4().hex
-        modelfs(self, "mount", self.store, mountpoint, "--cache-dir", cache, "--refresh", "0")
+        modelfs(self, "mount", self.store, mountpoint, "--cache-dir", cache)
         self._mounted.append(mountpoint)
         try:
             yield mountpoint
