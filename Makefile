@@ -9,7 +9,7 @@ SEED ?= 0
 WORKERS ?= 2
 TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
 
-.PHONY: help deps venv demo newcomer docs test lint man fuzz bench bench-size clean lock
+.PHONY: help deps venv demo newcomer docs test lint man fuzz frameworks bench bench-size clean lock
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -58,6 +58,11 @@ fuzz: venv ## INPUTS=1000000 inputs over all decoders, then some more guided by 
 		PYTHONPATH=.:tests:$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') \
 		$(FUZZ)/bin/python -m fuzz --atheris --inputs $(INPUTS) --seed $(SEED); \
 	else echo "atheris cannot be installed here: without guidance only"; fi
+
+frameworks: venv ## every framework's own save and load on S3 and on a disk, compared: docs/frameworks.md (half an hour)
+	@tools/install-deps.sh tests
+	@tools/install-deps.sh frameworks
+	PYTHONPATH=tools $(BIN)/python -m frameworks
 
 bench: venv ## measure against the alternatives, side by side in one run (root, 50 GB of disk, an hour)
 	@tools/install-deps.sh tests

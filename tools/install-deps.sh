@@ -3,6 +3,7 @@
 #   tools/install-deps.sh          to build and mount (required)
 #   tools/install-deps.sh tests    what the tests also use; where one cannot be had, those tests are skipped and say so
 #   tools/install-deps.sh bench    tools that the benchmarks compare with
+#   tools/install-deps.sh frameworks   what the framework matrix uses beside what the tests do
 set -eu
 
 as_root() {
@@ -64,6 +65,10 @@ bench)
     need "command -v mergerfs" mergerfs
     install || echo "the tables will not show$missing"
     ;;
+frameworks)
+    need "command -v strace" strace
+    install || echo "the page will not show what needs$missing"
+    ;;
 "")
     need "command -v fusermount3" fuse3
     need "command -v pkg-config" pkg-config
@@ -75,7 +80,7 @@ bench)
     install
     ;;
 *)
-    echo "usage: $0 [tests|bench]" >&2
+    echo "usage: $0 [tests|bench|frameworks]" >&2
     exit 2
     ;;
 esac

@@ -1,0 +1,95 @@
+"""The light half of the framework matrix: each framework's own save on one mount, its own load on another one.
+
+`make frameworks` runs all of it, on S3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from frameworks import page
+from frameworks.environments import HERE, RowSpec, cache_directory, load
+from frameworks.matrix import Case, Result, run_light
+from frameworks.place import Place, local
+
+ENVIRONMENTS, ROWS = load()
+TENSORFLOW = ("tensorflow2", "keras_")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with local(tmp_path_factory.mktemp("place")) as place:
+        yield place
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.tensorflow] if name in TENSORFLOW else [])
+        for name, row in ROWS.items()
+        if row.light
+    ],
+)
+def test_what_was_loaded_is_what_was_saved(name: str, place: Place) -> None:
+    result = run_light(ROWS[name], ENVIRONMENTS, cache_directory(), place, lambda what: None)
+    assert [case.name for case in result.cases] == ROWS[name].light
+    assert result.passed, page.table([result])
+
+
+def test_every_row_is_there() -> None:
+    for row in ROWS.values():
+        assert row.environment in ENVIRONMENTS or row.tried, row.name
+        assert row.path.exists() or row.tried, row.name
+
+
+def test_the_page_has_every_row() -> None:
+    shown = page.PAGE.read_text()
+    for row in ROWS.values():
+        assert f"\n## {row.title}\n" in shown, row.title
+
+
+def test_a_page_says_what_failed() -> None:
+    good = Case("a", "`save`", "", {"disk save": 0.5, "mount save": 1.0}, 1, 2_000_000, 1_000_000, "open 1")
+    bad = Case("b", "`save`", "mount load: the weights differ from those of the disk save")
+    results = [
+        Result("x", "X", "1.0", [good, bad]),
+        Result("y", "Y", "2.0", [good]),
+        Result("z", "Z", unavailable="No wheels."),
+    ]
+    shown = page.text(results)
+    assert "1 of 3 rows pass" in shown
+    assert "| [X](#x) | 1.0 | a, b | 1 of 2 fail |" in shown
+    assert "| **a**: `save` | 1 | 2.0 MB | 0.50 s, 1.00 s | –, – | 1.0 MB | passes |" in shown
+    assert "mount load: the weights differ" in shown
+    assert "## Z\n\nNot run. No wheels." in shown
+
+
+def test_damage_is_a_verdict(place: Place, tmp_path: Path) -> None:
+    """The comparison itself: a row whose load gives other weights, or other predictions, or none."""
+    script = tmp_path / "row.py"
+    script.write_text(
+        "import os, sys\n"
+        f"sys.path.insert(0, {str(HERE)!r})\n"
+        "import rowkit\n"
+        "def save(model, directory): (directory / 'a').write_text(str(model))\n"
+        "def load(directory): return int((directory / 'a').read_text())\n"
+        "def other(directory): return load(directory) + 1\n"
+        "def fails(directory): raise OSError('no\\nway')\n"
+        "row = rowkit.Row('X', lambda: '1')\n"
+        "model, weights, predict = (lambda: 7), (lambda model: [model]), (lambda model: [model])\n"
+        "row.add('good', '', model, save, load, weights, predict)\n"
+        "row.add('weights', '', model, save, other, weights, predict)\n"
+        "row.add('predictions', '', model, save, other, lambda model: [], predict)\n"
+        "row.add('fails', '', model, save, fails, weights, predict)\n"
+        "row.main()\n"
+    )
+
+    result = run_light(RowSpec("x", "X", path=script), ENVIRONMENTS, cache_directory(), place, lambda what: None)
+    assert [case.verdict for case in result.cases] == [
+        "",
+        "mount load: the weights differ from those of the mount save",
+        "mount load: the predictions differ from those of the mount save",
+        "mount load: OSError: no way",
+    ]

@@ -1,0 +1,70 @@
+"""Every framework's own save and load on modelfs, and the page that says how it went.
+
+    make frameworks                                          all rows, and docs/frameworks.md
+    PYTHONPATH=tools python -m frameworks pytorch onnx       these rows, and a line for each case
+    PYTHONPATH=tools python -m frameworks --light            the rows of the tests, on a store in a directory
+
+Environments lie in MODELFS_FRAMEWORKS_CACHE (default: ~/.cache/modelfs/frameworks), with the last result of each row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from frameworks import page
+from frameworks.environments import cache_directory, load
+from frameworks.matrix import Result, run, run_light
+from frameworks.place import local, on_s3
+
+
+def main() -> int:
+    """Command line: 0 when all rows that ran pass, 1 when one fails."""
+    environments, rows = load()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(rows)}; default: all")
+    parser.add_argument("--light", action="store_true", help="only what the environment of the tests has")
+    parser.add_argument("--page", action="store_true", help="write the page though not all rows run: from last results")
+    given = parser.parse_args()
+    if unknown := set(given.rows) - set(rows):
+        parser.error(f"no such rows: {', '.join(sorted(unknown))}")
+    wanted = [rows[name] for name in rows if not given.rows or name in given.rows]
+    if given.light:
+        wanted = [row for row in wanted if row.light]
+    cache = cache_directory()
+    cache.mkdir(parents=True, exist_ok=True)
+    done = []
+    kind, run_row = (local, run_light) if given.light else (on_s3, run)
+    with tempfile.TemporaryDirectory(prefix="modelfs-frameworks-") as name, kind(Path(name)) as place:
+        for row in wanted:
+            begin = time.monotonic()
+            result = run_row(row, environments, cache, place, lambda what, row=row: _say(f"{row.title}: {what}"))
+            _say(f"{page.table([result])}\n{row.title}: {time.monotonic() - begin:.0f} s")
+            done.append(result)
+    if not given.light:
+        results = _kept(cache, done)
+        if given.page or not given.rows:
+            page.write([results[name] for name in rows if name in results])
+            _say(f"written: {page.PAGE}")
+    return 0 if all(result.passed or result.unavailable for result in done) else 1
+
+
+def _kept(cache: Path, done: list[Result]) -> dict[str, Result]:
+    """The last result of every row, these included, which are written down."""
+    path = cache / "results.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known |= {result.row: result.as_json() for result in done}
+    path.write_text(json.dumps(known, indent=1))
+    return {name: Result.from_json(facts) for name, facts in known.items()}
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
