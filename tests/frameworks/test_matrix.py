@@ -12,16 +12,21 @@ import pytest
 from frameworks import page
 from frameworks.environments import HERE, RowSpec, cache_directory, load
 from frameworks.matrix import Case, Result, run_light
-from frameworks.place import Place, local
+from frameworks.place import local, two_machines
 
 ENVIRONMENTS, ROWS = load()
 TENSORFLOW = ("tensorflow2", "keras_")
 
 
+Mounts = tuple[Path, Path]
+
+
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+def mounts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mounts]:
     with local(tmp_path_factory.mktemp("place")) as place:
-        yield place
+        first, second = two_machines(place)
+        with first as saving, second as loading:
+            yield saving, loading
 
 
 @pytest.mark.parametrize(
@@ -32,8 +37,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         if row.light
     ],
 )
-def test_what_was_loaded_is_what_was_saved(name: str, place: Place) -> None:
-    result = run_light(ROWS[name], ENVIRONMENTS, cache_directory(), place, lambda what: None)
+def test_what_was_loaded_is_what_was_saved(name: str, mounts: Mounts) -> None:
+    result = run_light(ROWS[name], cache_directory(), *mounts, lambda what: None)
     assert [case.name for case in result.cases] == ROWS[name].light
     assert result.passed, page.table([result])
 
@@ -60,13 +65,13 @@ def test_a_page_says_what_failed() -> None:
     ]
     shown = page.text(results)
     assert "1 of 3 rows pass" in shown
-    assert "| [X](#x) | 1.0 | a, b | 1 of 2 fail |" in shown
+    assert "| [X](#x) | 1.0 | a; b | 1 of 2 fail |" in shown
     assert "| **a**: `save` | 1 | 2.0 MB | 0.50 s, 1.00 s | –, – | 1.0 MB | passes |" in shown
     assert "mount load: the weights differ" in shown
     assert "## Z\n\nNot run. No wheels." in shown
 
 
-def test_damage_is_a_verdict(place: Place, tmp_path: Path) -> None:
+def test_damage_is_a_verdict(mounts: Mounts, tmp_path: Path) -> None:
     """The comparison itself: a row whose load gives other weights, or other predictions, or none."""
     script = tmp_path / "row.py"
     script.write_text(
@@ -85,8 +90,7 @@ def test_damage_is_a_verdict(place: Place, tmp_path: Path) -> None:
         "row.add('fails', '', model, save, fails, weights, predict)\n"
         "row.main()\n"
     )
-
-    result = run_light(RowSpec("x", "X", path=script), ENVIRONMENTS, cache_directory(), place, lambda what: None)
+    result = run_light(RowSpec("x", "X", path=script), cache_directory(), *mounts, lambda what: None)
     assert [case.verdict for case in result.cases] == [
         "",
         "mount load: the weights differ from those of the mount save",

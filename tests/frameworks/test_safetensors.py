@@ -18,18 +18,6 @@ def _tensors() -> dict[str, torch.Tensor]:
     return {f"w{i}": torch.randn(300 + i, 1000, generator=generator) for i in range(12)}
 
 
-def test_save_file_load_file_safe_open(twice: Twice) -> None:
-    def check(mnt: Path) -> None:
-        loaded = load_file(mnt / "m.safetensors")
-        assert all(torch.equal(loaded[name], tensor) for name, tensor in _tensors().items())
-        with safe_open(mnt / "m.safetensors", framework="pt") as file:
-            assert torch.equal(file.get_tensor("w7"), _tensors()["w7"])
-            assert torch.equal(file.get_slice("w3")[10:20], _tensors()["w3"][10:20])
-        assert [p.name for p in mnt.iterdir()] == ["m.safetensors"]
-
-    twice(lambda mnt: save_file(_tensors(), mnt / "m.safetensors"), check)
-
-
 def test_overwrite(twice: Twice) -> None:
     def save(mnt: Path) -> None:
         save_file({"old": torch.ones(2_000_000)}, mnt / "m.safetensors")

@@ -1,4 +1,4 @@
-"""torch.save and torch.load on a mount, unmodified."""
+"""PyTorch on a mount, beyond what `test_matrix` has."""
 
 from __future__ import annotations
 
@@ -22,44 +22,6 @@ def _state() -> dict[str, torch.Tensor]:
 
 def _same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
-
-
-def test_save_and_load(twice: Twice) -> None:
-    def check(mnt: Path) -> None:
-        assert _same(torch.load(mnt / "a.pt", weights_only=True), _state())
-        assert _same(torch.load(mnt / "a.pt", mmap=True), _state())
-
-    twice(lambda mnt: torch.save(_state(), mnt / "a.pt"), check)
-
-
-def test_legacy_format(twice: Twice) -> None:
-    def save(mnt: Path) -> None:
-        torch.save(_state(), mnt / "old.pt", _use_new_zipfile_serialization=False)
-
-    twice(save, lambda mnt: None if _same(torch.load(mnt / "old.pt"), _state()) else _differs())
-
-
-def _differs() -> None:
-    raise AssertionError("the loaded tensors differ")
-
-
-def test_module_and_optimizer(twice: Twice) -> None:
-    torch.manual_seed(1)
-    model = torch.nn.Sequential(torch.nn.Linear(256, 512), torch.nn.ReLU(), torch.nn.Linear(512, 10))
-    optimizer = torch.optim.AdamW(model.parameters())
-    model(torch.randn(4, 256)).sum().backward()
-    optimizer.step()
-
-    def save(mnt: Path) -> None:
-        (mnt / "run/checkpoint-1").mkdir(parents=True)
-        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict()}, mnt / "run/checkpoint-1/all.pt")
-
-    def check(mnt: Path) -> None:
-        loaded = torch.load(mnt / "run/checkpoint-1/all.pt", weights_only=True)
-        assert _same(loaded["model"], model.state_dict())
-        assert loaded["optimizer"]["param_groups"] == optimizer.state_dict()["param_groups"]
-
-    twice(save, check)
 
 
 def test_storage_from_file_shared(twice: Twice) -> None:

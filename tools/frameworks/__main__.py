@@ -10,6 +10,8 @@ Environments lie in MODELFS_FRAMEWORKS_CACHE (default: ~/.cache/modelfs/framewor
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
 import sys
 import tempfile
@@ -19,7 +21,7 @@ from pathlib import Path
 from frameworks import page
 from frameworks.environments import cache_directory, load
 from frameworks.matrix import Result, run, run_light
-from frameworks.place import local, on_s3
+from frameworks.place import local, on_s3, two_machines
 
 
 def main() -> int:
@@ -38,18 +40,20 @@ def main() -> int:
     cache = cache_directory()
     cache.mkdir(parents=True, exist_ok=True)
     done = []
-    kind, run_row = (local, run_light) if given.light else (on_s3, run)
-    with tempfile.TemporaryDirectory(prefix="modelfs-frameworks-") as name, kind(Path(name)) as place:
+    with tempfile.TemporaryDirectory(prefix="modelfs-frameworks-") as name, contextlib.ExitStack() as stack:
+        place = stack.enter_context((local if given.light else on_s3)(Path(name)))
+        mounts = [stack.enter_context(mount) for mount in (two_machines(place) if given.light else [])]
         for row in wanted:
             begin = time.monotonic()
-            result = run_row(row, environments, cache, place, lambda what, row=row: _say(f"{row.title}: {what}"))
-            _say(f"{page.table([result])}\n{row.title}: {time.monotonic() - begin:.0f} s")
+            say = functools.partial(_say, row.title)
+            result = run_light(row, cache, *mounts, say) if mounts else run(row, environments, cache, place, say)
+            print(f"{page.table([result])}\n{row.title}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
             done.append(result)
     if not given.light:
         results = _kept(cache, done)
         if given.page or not given.rows:
             page.write([results[name] for name in rows if name in results])
-            _say(f"written: {page.PAGE}")
+            print(f"written: {page.PAGE}", file=sys.stderr)
     return 0 if all(result.passed or result.unavailable for result in done) else 1
 
 
@@ -62,8 +66,8 @@ def _kept(cache: Path, done: list[Result]) -> dict[str, Result]:
     return {name: Result.from_json(facts) for name, facts in known.items()}
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _say(row: str, what: str) -> None:
+    print(f"{row}: {what}", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 # System calls of one meaning, by the word of the page. Those that are not here are not shown.
 WORDS = {
+    "stat": "stat lstat fstat newfstatat statx",
     "read": "read readv pread64 preadv preadv2",
     "write": "write writev",
     "pwrite": "pwrite64 pwritev pwritev2",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+import subprocess
+import tempfile
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,15 +21,16 @@ HEAD = """\
 Every framework's own save and load, unchanged, on a mount. `make frameworks` writes this page: it builds an environment
 for each group of packages that agree, starts a Ceph cluster with its S3 gateway, and for each row
 
-1. makes a model, saves it to the local disk (ext4) and loads it there, each in a process of its own;
+1. makes a model, saves it to the local disk and loads it there, each in a process of its own;
 2. makes the same model again and saves it to a mount of a store on S3;
-3. loads it, in another process, from a second mount whose cache is empty, as another machine would;
+3. loads it, in another process, from a second mount at another place whose cache is empty, as another machine would;
 4. compares what was loaded with what was saved: the weights by their bytes, the predictions as numbers (to 1e-5).
 
 "Operations" are the system calls on the files of the row, counted with strace in a run that is not timed. Seconds are
 those of the framework's calls: a save to a mount ends when the store has everything, a load from a mount has everything
 still to fetch; the files of the local disk are in memory. "Stored" is what a directory takes in the store alone, after
-deduplication and compression. Models are small on purpose; [performance](performance.md) has large ones.
+deduplication and compression; of several cases with the same model only the first one brings its tensors there. Models
+are small on purpose; [performance](performance.md) has large ones. All mounts are made with the default options.
 """
 
 LIGHT = """
@@ -44,7 +47,11 @@ def write(results: Sequence[Result], path: Path = PAGE) -> None:
 def text(results: Sequence[Result]) -> str:
     """The page."""
     when = datetime.now(UTC).date().isoformat()
-    machine = f"{os.cpu_count()} cores, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
+    disk = subprocess.run(
+        ["findmnt", "-no", "FSTYPE", "-T", tempfile.gettempdir()], capture_output=True, text=True, check=False
+    ).stdout.strip()
+    kernel = platform.release().split("-")[0]
+    machine = f"{os.cpu_count()} cores, Linux {kernel}, {disk}, Python {platform.python_version()}"
     passed = sum(result.passed for result in results)
     parts = [HEAD, f"\nLast run: {when}, {machine}: {passed} of {len(results)} rows pass.\n", LIGHT]
     parts.append("\n| framework | version | saved with | result |\n| --- | --- | --- | --- |\n")
@@ -92,7 +99,7 @@ def _with(case: Case) -> str:
 
 
 def _names(result: Result) -> str:
-    return ", ".join(case.name for case in result.cases) or "–"
+    return "; ".join(case.name for case in result.cases) or "–"
 
 
 def _result(result: Result) -> str:

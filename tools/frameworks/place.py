@@ -9,6 +9,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -42,18 +43,18 @@ class Place:
         return path
 
     @contextlib.contextmanager
-    def mount(self, name: str) -> Iterator[Path]:
+    def mount(self, name: str, *options: str) -> Iterator[Path]:
         """A mount of the store with a cache that is empty: another machine, each time."""
         mountpoint = self.directory / name
         mountpoint.mkdir(exist_ok=True)
         cache = self.directory / "caches" / uuid.uuid4().hex
-        modelfs(self, "mount", self.store, mountpoint, "--cache-dir", cache)
+        modelfs(self, "mount", self.store, mountpoint, "--cache-dir", cache, *options)
         self._mounted.append(mountpoint)
         try:
             yield mountpoint
-        finally:
             modelfs(self, "umount", mountpoint)
-            self._mounted.remove(mountpoint)
+        finally:
+            self._take_down(mountpoint)
 
     def stored(self, path: str) -> dict[str, int]:
         """Bytes in the store for each directory in ``path``, after deduplication and compression."""
@@ -62,17 +63,35 @@ class Place:
 
     def close(self) -> None:
         """What a run that failed has left."""
-        for mountpoint in self._mounted:
-            subprocess.run(["fusermount3", "-u", "-z", "--", str(mountpoint)], check=False)
-        self._mounted.clear()
+        for mountpoint in list(self._mounted):
+            self._take_down(mountpoint)
+
+    def _take_down(self, mountpoint: Path) -> None:
+        """Without waiting for anything; nothing happens where the mount has ended in order."""
+        self._mounted.remove(mountpoint)
+        subprocess.run(["fusermount3", "-u", "-z", "--", str(mountpoint)], check=False, stderr=subprocess.DEVNULL)
+
+
+def two_machines(place: Place) -> tuple[AbstractContextManager[Path], AbstractContextManager[Path]]:
+    """A mount to save to and one to load from that are there together: the second asks at every open what is new."""
+    return place.mount("saving"), place.mount("loading", "--refresh", "0")
 
 
 def modelfs(place: Place, *arguments: Any) -> str:
     """Run a command of this modelfs; RuntimeError with what it said when it fails."""
     command = [sys.executable, "-m", "modelfs", *map(str, arguments)]
-    done = subprocess.run(
-        command, env=place.environment, capture_output=True, text=True, timeout=180, check=False, cwd=place.directory
-    )
+    try:
+        done = subprocess.run(
+            command,
+            env=place.environment,
+            timeout=180,
+            check=False,
+            cwd=place.directory,
+            capture_output=True,
+            text=True,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"modelfs {' '.join(command[3:])}: no end within 180 s") from error
     if done.returncode:
         raise RuntimeError(f"modelfs {' '.join(command[3:])}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

@@ -1,4 +1,4 @@
-"""NumPy, joblib and h5py on a mount."""
+"""NumPy and h5py on a mount."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import h5py
-import joblib
 import numpy as np
 
 Twice = Callable[[Callable[[Path], None], Callable[[Path], None]], None]
@@ -48,24 +47,6 @@ def test_memmap(twice: Twice) -> None:
         expected = _array()
         expected[7] = 42.0
         assert np.array_equal(np.load(mnt / "m.npy"), expected)
-
-    twice(save, check)
-
-
-def test_joblib(twice: Twice) -> None:
-    from sklearn.linear_model import LinearRegression
-
-    model = LinearRegression().fit(_array()[:, :10], _array()[:, 11])
-
-    def save(mnt: Path) -> None:
-        joblib.dump(model, mnt / "model.joblib")
-        joblib.dump({"a": _array()}, mnt / "plain.joblib")
-        joblib.dump({"a": _array()}, mnt / "packed.joblib", compress=3)
-
-    def check(mnt: Path) -> None:
-        assert np.array_equal(joblib.load(mnt / "model.joblib").coef_, model.coef_)
-        assert np.array_equal(joblib.load(mnt / "plain.joblib", mmap_mode="r")["a"], _array())
-        assert np.array_equal(joblib.load(mnt / "packed.joblib")["a"], _array())
 
     twice(save, check)
 
