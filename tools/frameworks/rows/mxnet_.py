@@ -164,7 +164,7 @@ def arrays_predict(model: dict[str, Any]) -> Any:
     return mx.nd.dot(model["x"], model["x"], transpose_b=True).asnumpy()[0, :20]
 
 
-row = rowkit.Row("Apache MXNet", lambda: mx.__version__)
+row = rowkit.Row("Apache MXNet", lambda: f"{mx.__version__} with NumPy {np.__version__}")
 row.add(
     "parameters",
     "`Block.save_parameters`, `Trainer.save_states`, and `load_…`",

@@ -95,9 +95,18 @@ def weights(models: Models) -> list[Any]:
     return [[(tree.features, tree.thresholds, tree.predictions) for tree in trees], models["linear"].coef()]
 
 
+def scores(models: Models) -> list[list[float]]:
+    """What a MOJO gives for every sample: once imported, it answers nothing else about its trees."""
+    return [answers(models[name], frame()) for name in sorted(models)]
+
+
 def predict(models: Models) -> list[list[float]]:
     asked = frame()[:20, :]
-    return [models[name].predict(asked)["yes"].as_data_frame(use_pandas=False, header=False) for name in sorted(models)]
+    return [answers(models[name], asked) for name in sorted(models)]
+
+
+def answers(model: Any, asked: Any) -> list[float]:
+    return [float(one) for (one,) in model.predict(asked)["yes"].as_data_frame(use_pandas=False, header=False)]
 
 
 def server_save(models: Models, directory: Path) -> None:
@@ -145,7 +154,15 @@ row.add(
     weights,
     predict,
 )
-row.add("mojo", "`model.save_mojo`, `h2o.import_mojo` (the server)", model, mojo_save, mojo_load, weights, predict)
+row.add(
+    "mojo",
+    "`model.save_mojo`, `h2o.import_mojo` (the server; 3.46.0.12 keeps MOJOs for its paid edition)",
+    model,
+    mojo_save,
+    mojo_load,
+    scores,
+    predict,
+)
 
 if __name__ == "__main__":
     start()

@@ -112,7 +112,7 @@ def snapshots_load(directory: Path) -> training.Trainer:
     return trainer
 
 
-row = rowkit.Row("Chainer", lambda: chainer.__version__)
+row = rowkit.Row("Chainer", lambda: f"{chainer.__version__} with NumPy {np.__version__}")
 row.add("npz", "`serializers.save_npz`, `load_npz`", trained, npz_save, npz_load, weights, predict)
 row.add("hdf5", "`serializers.save_hdf5`, `load_hdf5`", trained, hdf5_save, hdf5_load, weights, predict)
 row.add(
