@@ -16,12 +16,15 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from frameworks import page
 from frameworks.environments import cache_directory, load
 from frameworks.matrix import Result, run, run_light
 from frameworks.place import local, on_s3, two_machines
+
+KEPT = "results.json"
 
 
 def main() -> int:
@@ -49,21 +52,24 @@ def main() -> int:
             result = run_light(row, cache, *mounts, say) if mounts else run(row, environments, cache, place, say)
             print(f"{page.table([result])}\n{row.title}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
             done.append(result)
-    if not given.light:
-        results = _kept(cache, done)
-        if given.page or not given.rows:
-            page.write([results[name] for name in rows if name in results])
-            print(f"written: {page.PAGE}", file=sys.stderr)
+            if not given.light:
+                _keep(cache, result)
+    if given.page or not (given.rows or given.light):
+        _write_page(cache, rows)
     return 0 if all(result.passed or result.unavailable for result in done) else 1
 
 
-def _kept(cache: Path, done: list[Result]) -> dict[str, Result]:
-    """The last result of every row, these included, which are written down."""
-    path = cache / "results.json"
+def _keep(cache: Path, result: Result) -> None:
+    """Write down the last result of a row, for pages that are written without all rows being run."""
+    path = cache / KEPT
     known = json.loads(path.read_text()) if path.exists() else {}
-    known |= {result.row: result.as_json() for result in done}
-    path.write_text(json.dumps(known, indent=1))
-    return {name: Result.from_json(facts) for name, facts in known.items()}
+    path.write_text(json.dumps(known | {result.row: result.as_json()}, indent=1))
+
+
+def _write_page(cache: Path, rows: Iterable[str]) -> None:
+    known = json.loads((cache / KEPT).read_text())
+    page.write([Result.from_json(known[name]) for name in rows if name in known])
+    print(f"written: {page.PAGE}", file=sys.stderr)
 
 
 def _say(row: str, what: str) -> None:
