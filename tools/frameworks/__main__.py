@@ -30,14 +30,15 @@ KEPT = "results.json"
 def main() -> int:
     """Command line: 0 when all rows that ran pass, 1 when one fails."""
     environments, rows = load()
+    names = {name.rstrip("_"): row for name, row in rows.items()}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(rows)}; default: all")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(names)}; default: all")
     parser.add_argument("--light", action="store_true", help="only what the environment of the tests has")
     parser.add_argument("--page", action="store_true", help="write the page though not all rows run: from last results")
     given = parser.parse_args()
-    if unknown := set(given.rows) - set(rows):
+    if unknown := set(given.rows) - set(names):
         parser.error(f"no such rows: {', '.join(sorted(unknown))}")
-    wanted = [rows[name] for name in rows if not given.rows or name in given.rows]
+    wanted = [row for name, row in names.items() if not given.rows or name in given.rows]
     if given.light:
         wanted = [row for row in wanted if row.light]
     cache = cache_directory()
