@@ -31,10 +31,13 @@ def main() -> int:
     """Command line: 0 when all rows that ran pass, 1 when one fails."""
     environments, rows = load()
     names = {name.rstrip("_"): row for name, row in rows.items()}
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        "frameworks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(names)}; default: all")
-    parser.add_argument("--light", action="store_true", help="only what the environment of the tests has")
-    parser.add_argument("--page", action="store_true", help="write the page though not all rows run: from last results")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--light", action="store_true", help="only what the environment of the tests has")
+    either.add_argument("--page", action="store_true", help="write the page though not all rows run: from last results")
     given = parser.parse_args()
     if unknown := set(given.rows) - set(names):
         parser.error(f"no such rows: {', '.join(sorted(unknown))}")
