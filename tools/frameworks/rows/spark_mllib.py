@@ -13,7 +13,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import pyspark
 import rowkit
 from pyspark.ml import Pipeline, PipelineModel
-from pyspark.ml.classification import LogisticRegression, RandomForestClassificationModel, RandomForestClassifier
+from pyspark.ml.classification import (
+    LogisticRegression,
+    LogisticRegressionModel,
+    RandomForestClassificationModel,
+    RandomForestClassifier,
+)
 from pyspark.ml.evaluation import MulticlassClassificationEvaluator
 from pyspark.ml.feature import StandardScaler, VectorAssembler
 from pyspark.ml.recommendation import ALS, ALSModel
@@ -171,8 +176,14 @@ def validation_load(directory: Path) -> CrossValidatorModel:
 
 
 def validation_weights(model: CrossValidatorModel) -> list[Any]:
+    """The models within are compared as a set: Spark's Python side exchanges folds and settings when it loads them."""
     within = [one.stages[1] for fold in model.subModels for one in fold]
-    return [model.avgMetrics, *(one.coefficientMatrix.toArray() for one in [model.bestModel.stages[1], *within])]
+    metrics = [float(metric) for metric in model.avgMetrics]
+    return [metrics, model.bestModel.stages[1].coefficientMatrix.toArray(), sorted(map(bytes_of, within))]
+
+
+def bytes_of(model: LogisticRegressionModel) -> bytes:
+    return model.coefficientMatrix.toArray().tobytes()
 
 
 row = rowkit.Row("Spark MLlib", lambda: pyspark.__version__)
