@@ -165,6 +165,7 @@ row.add(
 )
 
 if __name__ == "__main__":
-    start()
-    frame()
+    with contextlib.redirect_stdout(sys.stderr):  # it says how old it is
+        start()
+        frame()
     row.main()
