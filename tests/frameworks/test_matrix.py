@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from frameworks import page
-from frameworks.environments import HERE, RowSpec, cache_directory, load
+from frameworks import calls, page
+from frameworks.environments import HERE, Environment, RowSpec, UnavailableError, build, cache_directory, load
 from frameworks.matrix import Case, Result, run_light
 from frameworks.place import local, two_machines
 
@@ -69,6 +69,42 @@ def test_a_page_says_what_failed() -> None:
     assert "| **a**: `save` | 1 | 2.0 MB | 0.50 s, 1.00 s | –, – | 1.0 MB | passes |" in shown
     assert "mount load: the weights differ" in shown
     assert "## Z\n\nNot run. No wheels." in shown
+
+
+def test_system_calls_of_each_case_in_words(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text(
+        '7 openat(AT_FDCWD</x>, "/d/row/one/a", O_RDWR|O_CREAT|O_EXCL, 0600) = 3</d/row/one/a>\n'
+        '8 write(3</d/row/one/a>, "..."..., 9) = 9\n'
+        '7 write(3</d/row/one/a>, "..."..., 9 <unfinished ...>\n'
+        '7 rename("/d/row/one/a", "/d/row/one/b") = 0\n'
+        "7 mmap(NULL, 9, PROT_READ|PROT_WRITE, MAP_SHARED, 4</d/row/two/a>, 0) = 0x7f\n"
+        '7 openat(AT_FDCWD</x>, "/d/row/two/", O_RDONLY|O_DIRECTORY) = 4</d/row/two>\n'
+        "7 fcntl(4</d/row/two/a>, F_OFD_SETLK, {}) = 0\n"
+        "7 lseek(4</d/row/two/a>, 0, SEEK_SET) = 0\n"
+        '7 unlinkat(AT_FDCWD</x>, "/d/row/two/b", AT_REMOVEDIR) = 0\n'
+    )
+    found = calls.of_cases(log, Path("/d/row"))
+    assert {case: calls.in_words(counted) for case, counted in found.items()} == {
+        "one": "write 2, open 1, open O_EXCL 1, open O_RDWR 1, rename 1",
+        "two": "mmap shared for writing 1, fcntl lock 1, rmdir 1",
+    }
+
+
+def test_an_environment_that_cannot_be_made_says_why(tmp_path: Path) -> None:
+    known = {
+        "program": Environment("program", programs=["no-such-program"]),
+        "python": Environment("python", python="2.1"),
+        "package": Environment("package", [["--no-index", "no-such-package"]], extends="tests"),
+        **ENVIRONMENTS,
+    }
+    for name, why in (
+        ("program", "no-such-program"),
+        ("python", "no Python 2.1"),
+        ("package", "No matching distribution"),
+    ):
+        with pytest.raises(UnavailableError, match=why):
+            build(name, known, tmp_path)
 
 
 def test_damage_is_a_verdict(mounts: Mounts, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from frameworks import page
@@ -23,18 +24,24 @@ from frameworks.environments import cache_directory, load
 from frameworks.matrix import Result, run, run_light
 from frameworks.place import local, on_s3, two_machines
 
+KEPT = "results.json"
+
 
 def main() -> int:
     """Command line: 0 when all rows that ran pass, 1 when one fails."""
     environments, rows = load()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(rows)}; default: all")
-    parser.add_argument("--light", action="store_true", help="only what the environment of the tests has")
-    parser.add_argument("--page", action="store_true", help="write the page though not all rows run: from last results")
+    names = {name.rstrip("_"): row for name, row in rows.items()}
+    parser = argparse.ArgumentParser(
+        "frameworks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"of {', '.join(names)}; default: all")
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--light", action="store_true", help="only what the environment of the tests has")
+    either.add_argument("--page", action="store_true", help="write the page though not all rows run: from last results")
     given = parser.parse_args()
-    if unknown := set(given.rows) - set(rows):
+    if unknown := set(given.rows) - set(names):
         parser.error(f"no such rows: {', '.join(sorted(unknown))}")
-    wanted = [rows[name] for name in rows if not given.rows or name in given.rows]
+    wanted = [row for name, row in names.items() if not given.rows or name in given.rows]
     if given.light:
         wanted = [row for row in wanted if row.light]
     cache = cache_directory()
@@ -49,21 +56,24 @@ def main() -> int:
             result = run_light(row, cache, *mounts, say) if mounts else run(row, environments, cache, place, say)
             print(f"{page.table([result])}\n{row.title}: {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
             done.append(result)
-    if not given.light:
-        results = _kept(cache, done)
-        if given.page or not given.rows:
-            page.write([results[name] for name in rows if name in results])
-            print(f"written: {page.PAGE}", file=sys.stderr)
+            if not given.light:
+                _keep(cache, result)
+    if given.page or not (given.rows or given.light):
+        _write_page(cache, rows)
     return 0 if all(result.passed or result.unavailable for result in done) else 1
 
 
-def _kept(cache: Path, done: list[Result]) -> dict[str, Result]:
-    """The last result of every row, these included, which are written down."""
-    path = cache / "results.json"
+def _keep(cache: Path, result: Result) -> None:
+    """Write down the last result of a row, for pages that are written without all rows being run."""
+    path = cache / KEPT
     known = json.loads(path.read_text()) if path.exists() else {}
-    known |= {result.row: result.as_json() for result in done}
-    path.write_text(json.dumps(known, indent=1))
-    return {name: Result.from_json(facts) for name, facts in known.items()}
+    path.write_text(json.dumps(known | {result.row: result.as_json()}, indent=1))
+
+
+def _write_page(cache: Path, rows: Iterable[str]) -> None:
+    known = json.loads((cache / KEPT).read_text())
+    page.write([Result.from_json(known[name]) for name in rows if name in known])
+    print(f"written: {page.PAGE}", file=sys.stderr)
 
 
 def _say(row: str, what: str) -> None:
