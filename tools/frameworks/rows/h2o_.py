@@ -44,12 +44,15 @@ def start() -> None:
     with (home / "server.log").open("w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
     atexit.register(stop, server, home)
-    deadline = time.monotonic() + 120
-    while server.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+    deadline = time.monotonic() + 240  # under strace on a busy machine it takes a minute
+    while True:
+        try:
+            h2o.connect(url=f"http://127.0.0.1:{port}", verbose=False)
             break
-        time.sleep(0.1)
-    h2o.connect(url=f"http://127.0.0.1:{port}", verbose=False)
+        except h2o.exceptions.H2OConnectionError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
     h2o.no_progress()
 
 
@@ -165,6 +168,7 @@ row.add(
 )
 
 if __name__ == "__main__":
-    start()
-    frame()
+    with contextlib.redirect_stdout(sys.stderr):  # it says how old it is
+        start()
+        frame()
     row.main()
