@@ -55,6 +55,7 @@ class MountOptions:
     sign_with: Path | None = None  # file of a signing key
     verify_with: tuple[str, ...] = ()  # public keys; history that none of them signed is refused
     compression: str | None = None  # "none", "fast", "balanced", "small"; None: what the store was made with
+    session: Literal["auto", "native", "pyfuse3"] = "auto"  # how the daemon speaks with the kernel
     fuse_options: tuple[str, ...] = ()
     metrics: str | None = None  # HOST:PORT on which Prometheus may ask
     log_file: Path | None = None

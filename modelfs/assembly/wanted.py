@@ -33,6 +33,7 @@ def mount_options(chosen: Settings, store: str, mountpoint: Path, secret: Secret
         sign_with=chosen.sign_with.absolute() if chosen.sign_with is not None else None,
         verify_with=tuple(str(key) for word in chosen.verify_with for key in public_keys(word)),
         compression=chosen.compression,
+        session=chosen.session,
         fuse_options=chosen.fuse_options,
         metrics=chosen.metrics,
         log_file=chosen.log_file.absolute() if chosen.log_file else None,
