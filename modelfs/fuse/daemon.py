@@ -142,7 +142,7 @@ async def _serve(
             nursery,
         )
         requests = Requests(vfs, show, lambda: os.statvfs(stack.disk))
-        choice = choose(options.session, stack.cache.files)
+        choice = choose(options.session, stack.cache.files, read_only=read_only)
         words = _mount_words(options, stack.store.url, read_only)
         session = begin(choice, requests, options.mountpoint, words, stack.cache.files)
         claim.protect()

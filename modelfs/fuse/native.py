@@ -69,10 +69,11 @@ class NativeSession:
         self._mountpoint = mountpoint
         named = dict(word.partition("=")[::2] for word in words if word.startswith(("fsname=", "subtype=")))
         rest = [word for word in words if not word.startswith(("fsname=", "subtype="))]
+        # Asked before there is a mount: the directory may lie at the mount point, and nobody answers there yet.
+        depth = device.stack_depth(cache) if passthrough else 0
         try:
             self._fd = device.mount(mountpoint, named["fsname"], f"fuse.{named['subtype']}", rest)
             try:
-                depth = device.stack_depth(cache) if passthrough else 0
                 agreed = device.agree(self._fd, passthrough_depth=depth)
             except OSError:
                 self.close()
@@ -188,6 +189,9 @@ class NativeSession:
             return
         if request.opcode is not Opcode.WRITE:
             self._buffers.append(buffer)
+        elif self._write_now(request):
+            self._buffers.append(buffer)
+            return
         if request.opcode is Opcode.READ and self._read_now(request):
             return
         if request.opcode is Opcode.FORGET:
@@ -344,6 +348,13 @@ class NativeSession:
             finally:
                 del self._reads[request.unique]
         raise RefusedError(errno.EINTR)
+
+    def _write_now(self, request: Request) -> bool:
+        fh, offset = request.fields[:2]
+        if not self._requests.write_now(fh, offset, request.data):
+            return False
+        self._send(request.unique, protocol.STRUCTS["fuse_write_out"].pack(len(request.data), 0))
+        return True
 
     async def _write(self, request: Request) -> Answer:
         fh, offset = request.fields[:2]

@@ -183,6 +183,18 @@ class Requests:
         self.read_bytes += len(data)
         return data
 
+    def write_now(self, fh: int, offset: int, data: Buffer) -> bool:
+        """Write without waiting; False: `write` has to be called."""
+        try:
+            done = self.vfs.write_now(fh, offset, data)
+        except Exception:
+            log.debug("a write that did not have to wait failed; it is done again", exc_info=True)
+            return False
+        if done:
+            self.writes += 1
+            self.written_bytes += len(data)
+        return done
+
     @_handler
     async def write(self, fh: int, offset: int, data: Buffer) -> int:
         """``data`` is not needed any more when this returns."""

@@ -48,8 +48,11 @@ class Choice:
     why: str
 
 
-def choose(wanted: str, cache: Path) -> Choice:
-    """The session for a mount with that option ``session`` and cache directory. UsageError: it cannot be had."""
+def choose(wanted: str, cache: Path, *, read_only: bool) -> Choice:
+    """The session for a mount with that option ``session`` and cache directory. UsageError: it cannot be had.
+
+    auto weighs what each is good at: the kernel does not combine passthrough with its write-back cache.
+    """
     if wanted == "pyfuse3":
         return Choice("pyfuse3", False, "as asked for")
     obstacle = device.probe(cache)
@@ -58,8 +61,11 @@ def choose(wanted: str, cache: Path) -> Choice:
             raise UsageError(f"--session native: {refusal}")
         why = f"as asked for, without passthrough: {obstacle}" if obstacle else "as asked for"
         return Choice("native", not obstacle, why)
-    # Until the native session has gone through all tests of mounts and faults, it is for who asks for it.
-    return Choice("pyfuse3", False, obstacle or "--session native would read cached files at the disk's own speed")
+    if obstacle:
+        return Choice("pyfuse3", False, obstacle)
+    if not read_only:
+        return Choice("pyfuse3", False, "writes are faster so; --session native reads faster what is cached")
+    return Choice("native", True, "nothing is written, and the kernel can read cached files by itself")
 
 
 def begin(choice: Choice, requests: Requests, mountpoint: Path, words: Sequence[str], cache: Path) -> Session:

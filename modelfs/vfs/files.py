@@ -280,6 +280,8 @@ class Files:
         """Write to the node; returns the number of bytes taken (all of them). After an OSError (ENOSPC, …) the staged
         changes are of no use: they are never finished, and go with the last writer."""
         end = offset + len(data)
+        if self.write_now(node, offset, data):
+            return len(data)
         await self.staged(node)
         while self._ledger.guards(node, offset, end):
             await self._preserve(node, offset, end)
@@ -288,19 +290,36 @@ class Files:
         assert state is not None
         self._touched(node)
         try:
-            if not self._local.write_now(state, offset, data):
-                async with self._using(state):
-                    await self._local.write(state, offset, data)
+            async with self._using(state):
+                await self._local.write(state, offset, data)
         except OSError as error:
             state.failed = error
             raise
+        self._written(node, state, end)
+        return len(data)
+
+    def write_now(self, node: FileNode, offset: int, data: Buffer) -> bool:
+        """Write a few bytes without waiting; False when that cannot be: `write` has to be called. OSError as there."""
+        state, end = node.state, offset + len(data)
+        if state is None or state.sealed is not None or self._ledger.guards(node, offset, end):
+            return False
+        try:
+            done = self._local.write_now(state, offset, data)
+        except OSError as error:
+            state.failed = error
+            raise
+        if done:
+            self._written(node, state, end)
+        return done
+
+    def _written(self, node: FileNode, state: Changes, end: int) -> None:
+        """Bytes up to ``end`` are in the local file: the file has changed, and what stands behind may go up."""
         self._touched(node)
         if self._write_back or state.retired or state.busy:
-            return len(data)
+            return
         if span := self._uploader.ready_behind(state.staged, end):
             state.busy = True
             self._nursery.start_soon(self._advance, node, state, *span)
-        return len(data)
 
     async def _advance(self, node: FileNode, state: Changes, start: int, end: int) -> None:
         try:

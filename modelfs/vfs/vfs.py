@@ -460,12 +460,19 @@ class Vfs:
         node = self.names.nodes.get(ino)
         if isinstance(node, FileNode) and node.parent is not None and not node.busy():
             self.names.renew(node)
+            self.committer.poke()
 
     async def write(self, fh: int, offset: int, data: Buffer) -> int:
         node = self.open_files[fh].node
         if offset + len(data) > limits.FILE_SIZE_MAX:
             fail(errno.EFBIG)
         return await self.files.write(node, offset, data)
+
+    def write_now(self, fh: int, offset: int, data: Buffer) -> bool:
+        """Write without waiting; False: `write` has to be called."""
+        if offset + len(data) > limits.FILE_SIZE_MAX:
+            return False
+        return self.files.write_now(self.open_files[fh].node, offset, data)
 
     async def flush(self, fh: int) -> None:
         """close() of one descriptor: when it returns, what was written is durable (see `Durability`)."""
