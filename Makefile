@@ -7,9 +7,10 @@ FUZZ := .fuzz-venv
 INPUTS ?= 1000000
 SEED ?= 0
 WORKERS ?= 2
+SESSION ?= native
 TORCH := $(shell sed -n 's/^torch==/torch==/p' requirements.lock)
 
-.PHONY: help deps venv demo newcomer docs test lint man fuzz frameworks bench bench-size clean lock
+.PHONY: help deps venv demo newcomer docs test test-native lint man fuzz frameworks bench bench-size clean lock
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -49,6 +50,9 @@ man: venv ## man pages of all commands and of configuration files, in build/man
 test: venv lint ## lint, then all tests, in WORKERS=2 processes: units, stores, real mounts, faults, frameworks
 	@tools/install-deps.sh tests
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=25
+
+test-native: venv ## the tests of mounts and faults on SESSION=native (root) or pyfuse3
+	MODELFS_SESSION=$(SESSION) $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder tests/mount tests/faults
 
 # atheris has wheels for some Pythons only, and stays out of .venv; what it imports comes from there.
 fuzz: venv ## INPUTS=1000000 inputs over all decoders, then some more guided by coverage where atheris installs

@@ -56,6 +56,7 @@ class MountOptions:
     verify_with: tuple[str, ...] = ()  # public keys; history that none of them signed is refused
     allow_source: tuple[str, ...] = ()  # paths and URLs below which links may be followed
     compression: str | None = None  # "none", "fast", "balanced", "small"; None: what the store was made with
+    session: Literal["auto", "native", "pyfuse3"] = "auto"  # how the daemon speaks with the kernel
     fuse_options: tuple[str, ...] = ()
     metrics: str | None = None  # HOST:PORT on which Prometheus may ask
     log_file: Path | None = None

@@ -127,6 +127,15 @@ READ_POLLS: Final = 24  # turns of the loop, some 0.5 ms when it is idle; then t
 KERNEL_READAHEAD: Final = 1 * MiB
 KERNEL_DIRTY_PERCENT: Final = 40  # of the kernel's limit for dirty pages; at the default of 1 writers are throttled
 FUSE_MAX_IO: Final = 1 * MiB
+PAGE: Final = 4 * KiB  # in which the kernel counts the size of requests, on the architectures that are tested
+FUSE_REQUEST_MAX: Final = FUSE_MAX_IO + 4 * KiB  # of one request with its header
+FUSE_NAMES_MAX: Final = 16 * KiB  # of the names in one request: two paths of 4 KiB at most
+FUSE_READ_BATCH: Final = 16  # requests taken from the kernel before other tasks have their turn
+PASSTHROUGH_MIN: Final = 256 * KiB  # smaller files are read in one or two requests: a backing file costs more
+PASSTHROUGH_WANTED: Final = 0.5  # of a file must be here before the rest is brought for its next reader
+PASSTHROUGH_REMEMBERED: Final = 10_000  # files that were not completed, or evicted since, and are left alone
+PASSTHROUGH_JOBS: Final = 1  # files being completed at once
+CACHE_DOUBLED_SHARE: Final = 0.25  # of the limit, for chunks that are kept a second time to make a file whole
 
 # --- cache
 CACHE_SIZE_DEFAULT: Final = 50 * 10**9

@@ -49,6 +49,7 @@ class Machine:
         if not any(entry.path == str(mountpoint) for entry in mount_table()):
             mountpoint.mkdir(exist_ok=True)
         options.setdefault("log_file", self.directory / f"{name}.log")
+        options.setdefault("session", os.environ.get("MODELFS_SESSION", "auto"))
         what = MountOptions(store_url=store, mountpoint=mountpoint, cache_dir=self.directory / cache, **options)
         if faults is None:
             daemon.mount_background(what)

@@ -13,7 +13,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.speed import loads, report, saves, small
+from benchmarks.speed import loads, native, report, saves, small
 from benchmarks.speed.measure import Ballast, Comparison, Figures, Table
 from benchmarks.speed.world import made
 
@@ -24,6 +24,7 @@ GROUPS = {
     "warm": loads.warm,
     "saves": saves.saves,
     "random": small.random_reads,
+    "native": native.native,
     "metadata": small.metadata,
 }
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -12,6 +12,7 @@ import matplotlib as mpl
 from matplotlib import pyplot
 
 from benchmarks.speed.measure import Comparison, Figures
+from benchmarks.speed.native import COPIES
 from benchmarks.speed.small import COUNTS, PER_DIRECTORY, READS
 
 GIB = 1 << 30
@@ -49,10 +50,22 @@ class Bounds:
         self._over("torch.save, write-through", "the slower of ext4 and upload", ("ext4", "upload"), 1.2, slowest=True)
         for threads in ("1 thread", "16 threads"):
             self._over(f"{READS} reads of 4 KiB at random, {threads}", "the best mounting peer", PEERS, 1.0)
+        self._native()
         for count in COUNTS:
             for what in _FIND:
                 self._over(what.format(count), "the best mounting peer", PEERS, 1.0)
         return self.rows
+
+    def _native(self) -> None:
+        for load in _LOADS:
+            for state in ("cold", "hot"):
+                name = f"native warm {load}, kernel cache {state}"
+                self._over(name, f"ext4, {state}", ("ext4",), 1 / 0.95)
+                self._value(name, "daemon CPU s/GiB", "under 0.02", _cpu, _under(0.02))
+        self._over("native torch.save, write-back", "ext4", ("ext4",), 1.1)
+        self._over(f"native {READS} reads of 4 KiB at random, 16 threads", "ext4", ("ext4",), 1 / 0.9)
+        self._value(COPIES, "copies", "one", lambda c, f: f.median, _under(1.1))
+        self._over("native cold safetensors.torch.load_file", "pyfuse3", ("modelfs over pyfuse3",), 1.0)
 
     def _over(self, name: str, of: str, others: tuple[str, ...], at_most: float, *, slowest: bool = False) -> None:
         found = self._all.get(name)

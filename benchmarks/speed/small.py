@@ -44,7 +44,7 @@ def random_reads(world: World, table: Table, rounds: int) -> None:
                 def read(
                     side: Side, n: int = number, t: int = threads, into: dict[str, list[float]] = latencies
                 ) -> None:
-                    into[side.name] = _read_at_random(side.root / data.SAFETENSORS, t, n)
+                    into[side.name] = read_at_random(side.root / data.SAFETENSORS, t, n)
 
                 name = f"{READS} reads of 4 KiB at random, {threads} thread{'s' if threads > 1 else ''}"
                 table.turn(name, 0, sides, read, before=KEPT)
@@ -52,7 +52,8 @@ def random_reads(world: World, table: Table, rounds: int) -> None:
                     table.figures(name, 0, side_name).p99.append(statistics.quantiles(found, n=100)[98])
 
 
-def _read_at_random(path: Path, threads: int, seed: int) -> list[float]:
+def read_at_random(path: Path, threads: int, seed: int) -> list[float]:
+    """Seconds of each of `READS` reads."""
     size = path.stat().st_size
     found: list[float] = []
     lock = threading.Lock()

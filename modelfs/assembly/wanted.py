@@ -34,6 +34,7 @@ def mount_options(chosen: Settings, store: str, mountpoint: Path, secret: Secret
         verify_with=tuple(str(key) for word in chosen.verify_with for key in public_keys(word)),
         allow_source=tuple(absolute_store(source) for source in chosen.allow_source),
         compression=chosen.compression,
+        session=chosen.session,
         fuse_options=chosen.fuse_options,
         metrics=chosen.metrics,
         log_file=chosen.log_file.absolute() if chosen.log_file else None,

@@ -310,6 +310,12 @@ class Cache:
         self.index.set_limit(limit)
         return self.evict_to(limit)
 
+    def copy_budget(self) -> int:
+        """Bytes of chunks that may be kept a second time now, to make files whole: in room that is free, and all of
+        them no more than a share of the limit. CacheError."""
+        share = int(self.room.limit * limits.CACHE_DOUBLED_SHARE) - self.index.doubled()
+        return max(0, min(share, self.room.spare()))
+
     def make_room(self, directory: Path, length: int) -> bool:
         """Give something back to the disk of ``directory``, which had no room for ``length`` bytes and is the cache's
         own. False when there was nothing to give, and nobody else made room meanwhile."""

@@ -145,7 +145,8 @@ def _give_back_unaccounted(path: Path, index: Index) -> None:
             file.unlink()
             continue
         with contextlib.suppress(OSError, CacheError):
-            _punch_between(file, manifest, sorted(index.within(row.id).values()))
+            places = [(place.offset, place.length) for _, place in index.places(row.id, manifest)]
+            _punch_between(file, manifest, places)
 
 
 def _punch_between(file: Path, manifest: ManifestId, kept: list[tuple[int, int]]) -> None:
@@ -153,6 +154,8 @@ def _punch_between(file: Path, manifest: ManifestId, kept: list[tuple[int, int]]
     if fd is None:
         return
     try:
+        if not sparse.unused(fd):  # a program maps what a mount that died had let the kernel read for it
+            return
         at, size = 0, os.fstat(fd).st_size
         for offset, length in [*kept, (size, 0)]:
             if offset > at:

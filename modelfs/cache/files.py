@@ -45,6 +45,7 @@ class CacheFile:
         self._lock = threading.Lock()
         self._borrowed: dict[ManifestId, tuple[int, bool]] = {}  # descriptor, and whether its file is trusted
         self._sought: set[int] = set()  # groups of chunks that were looked for in other files
+        self._whole = False
         fd = sparse.open_shared(sparse.path_of(cache.files, manifest_id), create=True)
         assert fd is not None
         self.fd = fd
@@ -53,12 +54,13 @@ class CacheFile:
             if os.fstat(fd).st_size < manifest.size:
                 os.ftruncate(fd, manifest.size)
             self._row = cache.index.opened(manifest_id, manifest.size, path)
-            self._own = cache.index.within(self._row)
+            places = cache.index.places(self._row, manifest_id)  # a chunk may be there twice
+            self._own = {chunk: (place.offset, place.length) for chunk, place in places}
         except BaseException:
             os.close(fd)
             raise
         # Places that are trusted and whose rows are still there need no second look.
-        there = {offset for offset, _ in self._own.values()}
+        there = {place.offset for _, place in places}
         for offset in there if trusted else there & cache.verified_offsets(manifest_id):
             index = bisect_right(self._starts, offset) - 1
             if 0 <= index < len(manifest.chunks) and self._starts[index] == offset:
@@ -67,6 +69,13 @@ class CacheFile:
     def locate(self, index: int) -> Location | None:
         """Where chunk ``index`` lies if that is known and trusted; no I/O."""
         return self._places.get(index)
+
+    def whole(self) -> int | None:
+        """The own file's descriptor when every chunk lies in it, at its natural offset and trusted, and nothing behind
+        the end; else None."""
+        if not self._whole:
+            self._whole = not self.astray() and os.fstat(self.fd).st_size == self.manifest.size
+        return self.fd if self._whole else None
 
     def probe(self, index: int) -> Location | None:
         """Where chunk ``index`` lies on this disk, verified now unless it is trusted; None: it must be fetched."""
@@ -160,6 +169,33 @@ class CacheFile:
         self._own[chunk] = (offset, length)
         return self._keep(index, (self.fd, offset))
 
+    def astray(self) -> list[int]:
+        """Chunks that are not, or not known to be, at their natural offsets in the own file."""
+        return [
+            index
+            for index, extent in enumerate(self.manifest.chunks)
+            if extent.id and self._places.get(index) != (self.fd, self._starts[index])
+        ]
+
+    def bring_home(self, index: int, plain: memoryview | None, budget: int) -> int | None:
+        """Have a chunk that is elsewhere at its natural offset in the own file, verified: bytes of disk that took, at
+        most ``budget``. None: there was no room. ``plain``: its bytes, if it may be in no file. CacheError, OSError."""
+        home, length = (self.fd, self._starts[index]), self.manifest.chunks[index].length
+        place = self._places.get(index)
+        if place == home:
+            return 0
+        if length > budget:
+            return None
+        if place is None:
+            return length if plain is not None and self.fill(index, plain) == home else None
+        if not self._cache.room.reserve(length):
+            return None
+        shared = sparse.copy(*place, *home, length)
+        chunk = ChunkId(self.manifest.chunks[index].id)
+        self._cache.index.add(self._row, Place(self.manifest_id, home[1], length), chunk)
+        self._keep(index, home)
+        return 0 if shared else length
+
     def close(self) -> None:
         """One user less; with the last one the locks go."""
         self._cache.let_go(self)
@@ -220,12 +256,24 @@ class CacheFile:
 class Uncached:
     """Stands in for a CacheFile while the cache cannot be used: nothing is here, nothing can be kept."""
 
+    def whole(self) -> int | None:
+        """It is not."""
+        return None
+
     def locate(self, index: int) -> Location | None:
         """Nowhere."""
         return None
 
     def probe(self, index: int) -> Location | None:
         """Nowhere."""
+        return None
+
+    def astray(self) -> list[int]:
+        """None has a home."""
+        return []
+
+    def bring_home(self, index: int, plain: memoryview | None, budget: int) -> int | None:
+        """There is no room."""
         return None
 
     def fill(self, index: int, plain: bytes | bytearray | memoryview) -> Location | None:

@@ -217,6 +217,15 @@ class Index:
             (total,) = db.execute("SELECT bytes FROM totals").fetchone()
             return int(total) + self._waiting_bytes
 
+    def doubled(self) -> int:
+        """Bytes of chunks that are held in more than one place, but for once each. Looks at every row."""
+        with self.connection() as db:
+            (total,) = db.execute("SELECT ifnull(sum(length), 0) FROM chunks").fetchone()
+            (once,) = db.execute(
+                "SELECT ifnull(sum(length), 0) FROM (SELECT max(length) AS length FROM chunks GROUP BY chunk)"
+            ).fetchone()
+            return int(total) - int(once)
+
     def limit(self) -> int:
         """How many bytes the cache may hold, as was said last; of a cache of which nobody said it the default."""
         with self.connection() as db:
@@ -285,12 +294,6 @@ class Index:
         self._waiting_bytes -= place.length
         if self._by_chunk.get(chunk) == key:
             del self._by_chunk[chunk]
-
-    def within(self, file: int) -> dict[ChunkId, tuple[int, int]]:
-        """(offset, length) of every committed chunk of one file."""
-        with self.connection() as db:
-            rows = db.execute("SELECT chunk, offset, length FROM chunks WHERE file = ?", (file,))
-            return {ChunkId(chunk): (offset, length) for chunk, offset, length in rows}
 
     def places(self, file: int, manifest: ManifestId) -> list[tuple[ChunkId, Place]]:
         """Every committed chunk of one file in order; one that is there twice has two places."""

@@ -57,6 +57,10 @@ class Room:
             self._hopeless_until = time.monotonic() + limits.CACHE_EVICT_RETRY
             return False
 
+    def spare(self) -> int:
+        """Bytes that fit with nothing evicted. Raises CacheError."""
+        return self._allowed(0) - self._index.bytes()
+
     def evict(self, wanted: int, *, even_pinned: bool = False) -> int:
         """Free ``wanted`` bytes, or as many as nobody uses; the number freed. Raises CacheError."""
         with self._lock:
@@ -103,6 +107,8 @@ class Room:
             if fd is None:
                 return 0
             try:
+                if not sparse.unused(fd):
+                    return 0
                 if row.resident <= wanted:
                     if not self._index.drop(row, even_pinned):
                         return 0

@@ -14,6 +14,7 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from struct import Struct
 from typing import Final
 
 from modelfs.ids import ID_LENGTH, ManifestId
@@ -21,6 +22,10 @@ from modelfs.ids import ID_LENGTH, ManifestId
 _FALLOC_FL_KEEP_SIZE: Final = 0x01
 _FALLOC_FL_PUNCH_HOLE: Final = 0x02
 _OPEN: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
+
+# <linux/fs.h>: _IOW(0x94, 13, struct file_clone_range)
+_FICLONERANGE: Final = 0x4020940D
+_CLONE_RANGE: Final = Struct("=qQQQ")  # source, offset, length, offset in the target
 
 _AT_FDCWD: Final = -100
 _RENAME_EXCHANGE: Final = 2
@@ -82,6 +87,20 @@ def open_exclusive(path: Path) -> int | None:
             return None
 
 
+def unused(fd: int) -> bool:
+    """True when nobody but ``fd``, locked exclusively, has the file open.
+
+    A file that the kernel reads for a mount (passthrough) may be mapped by a program long after every lock on it is
+    gone. The kernel grants a write lease (fcntl(2), F_SETLEASE) only to who has a file alone, mappings included.
+    """
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        fcntl.fcntl(fd, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    except OSError as error:
+        return error.errno != errno.EAGAIN  # a disk without leases has no passthrough either
+    return True
+
+
 def _open(path: Path, *, create: bool) -> int:
     if not create:
         return os.open(path, _OPEN)
@@ -137,6 +156,33 @@ def punch(fd: int, offset: int, length: int) -> None:
     if length and _fallocate(fd, _FALLOC_FL_PUNCH_HOLE | _FALLOC_FL_KEEP_SIZE, offset, length):
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+def copy(source: int, at: int, target: int, to: int, length: int) -> bool:
+    """Have ``length`` bytes of one file in another (or at a second place of it). True when the disk shares the blocks
+    (XFS, btrfs, at offsets that are alike within a block), False when they were copied. Raises OSError."""
+    block = os.fstat(target).st_blksize
+    head = min(length, -at % block)
+    middle = (length - head) // block * block
+    shared = at % block == to % block and middle > 0 and _clone(source, at + head, target, to + head, middle)
+    ranges = [(0, head), (head + middle, length)] if shared else [(0, length)]
+    for done, end in ranges:
+        while done < end:
+            moved = os.copy_file_range(source, target, end - done, at + done, to + done)
+            if not moved:
+                raise OSError(errno.EIO, "a cache file ended early")
+            done += moved
+    return shared
+
+
+def _clone(source: int, at: int, target: int, to: int, length: int) -> bool:
+    try:
+        fcntl.ioctl(target, _FICLONERANGE, _CLONE_RANGE.pack(source, at, length, to))
+    except OSError as error:
+        if error.errno in (errno.EOPNOTSUPP, errno.EINVAL, errno.EXDEV, errno.ENOTTY):
+            return False
+        raise
+    return True
 
 
 def merged(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -99,6 +99,7 @@ def _details(found: dict[str, Any]) -> None:
                 if cache is not None
                 else f"{found['cache_directory']} cannot be used",
             ),
+            ("session", f"{found['session']} ({found['session_reason']})"),
             ("kernel limits", "raised" if found["kernel_limits_raised"] else "the kernel's default"),
             ("errors", str(found["errors"]) + (f" (last: {found['last_error']})" if found["last_error"] else "")),
         ]

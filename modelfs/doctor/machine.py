@@ -11,10 +11,10 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from modelfs import limits
+from modelfs import config, limits
 from modelfs.doctor.finding import Finding, fail, ok, warn
 from modelfs.errors import UsageError
-from modelfs.fuse import daemon
+from modelfs.fuse import daemon, device
 from modelfs.fuse.mountpoint import check_fuse
 
 _FUSE_CONF = Path("/etc/fuse.conf")
@@ -24,7 +24,7 @@ _BDI = Path("/sys/class/bdi")
 def check_machine() -> Iterator[Finding]:
     """All checks of this machine, in the order in which they matter."""
     checks: tuple[Callable[[], Finding], ...] = (
-        _kernel, _fuse, _fusermount, _allow_other, _read_ahead, _open_files, _memory, _mounts,
+        _kernel, _fuse, _passthrough, _fusermount, _allow_other, _read_ahead, _open_files, _memory, _mounts,
     )  # fmt: skip
     for check in checks:
         yield check()
@@ -46,6 +46,14 @@ def _fuse() -> Finding:
     except UsageError as error:
         return fail("fuse", str(error), "modprobe fuse; apt-get install fuse3; in a container: --device /dev/fuse")
     return ok("fuse", "/dev/fuse can be opened")
+
+
+def _passthrough() -> Finding:
+    """Whether mounts may have the session that lets the kernel read cached files (`mount --session`)."""
+    directory = next(path for path in (config.cache_root(), *config.cache_root().parents) if path.is_dir())
+    if obstacle := device.probe(directory):
+        return ok("passthrough", f"not here, cached files are read through the daemon: {obstacle}")
+    return ok("passthrough", f"the kernel can read cached files below {directory} by itself")
 
 
 def _fusermount() -> Finding:

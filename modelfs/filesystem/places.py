@@ -28,7 +28,9 @@ from modelfs.store.open import redact_url
 
 PROTOCOL: Final = "modelfs"
 _PREFIX: Final = f"{PROTOCOL}://"
-_KERNEL: Final = frozenset(("mountpoint", "allow_other", "uid", "gid", "umask", "fuse_options", "metrics", "log_file"))
+_KERNEL: Final = frozenset(
+    ("mountpoint", "allow_other", "uid", "gid", "umask", "session", "fuse_options", "metrics", "log_file")
+)
 KNOWN: Final = tuple(name for name in OPTIONS if name not in _KERNEL and name not in ("store", "debug"))
 _ALIASES: Final = {"ref": "at"}
 

@@ -19,28 +19,37 @@ from modelfs.assembly.stack import Stack
 from modelfs.config import MountOptions
 from modelfs.errors import CacheError, ModelfsError, UsageError
 from modelfs.fuse.claim import Claim
-from modelfs.fuse.operations import Operations
+from modelfs.fuse.requests import Requests
+from modelfs.fuse.session import Session
 from modelfs.ids import ManifestId
 from modelfs.reader.residency import inline, residency
 from modelfs.repository.objects import Kind
 from modelfs.vfs.nodes import FileNode
-from modelfs.vfs.vfs import Vfs
 
 Facts = dict[str, Any]
 
 
 class Account:
-    """Of one mount. ``tuned``: the kernel's limits were raised."""
+    """Of one mount. ``tuned``: the kernel's limits were raised; ``why``: it has the session that it has."""
 
     def __init__(
-        self, options: MountOptions, stack: Stack, claim: Claim, vfs: Vfs, operations: Operations, since: float
+        self,
+        options: MountOptions,
+        stack: Stack,
+        claim: Claim,
+        requests: Requests,
+        session: Session,
+        why: str,
+        since: float,
     ) -> None:
         self.stack = stack
         self.tuned = False
         self._options = options
         self._claim = claim
-        self._vfs = vfs
-        self._operations = operations
+        self._vfs = requests.vfs
+        self._requests = requests
+        self._session = session
+        self._why = why
         self._since = since
 
     async def answer(self, request: Facts) -> Facts:
@@ -84,6 +93,9 @@ class Account:
             "since": self._since,
             "uptime": time.time() - self._since,
             "kernel_limits_raised": self.tuned,
+            "session": self._session.name,
+            "session_reason": self._why,
+            "passthrough": self._session.passthrough,
             "cache_directory": str(options.cache_dir or config.cache_directory(self.stack.repo.format.id)),
         }
 
@@ -99,17 +111,18 @@ class Account:
             "being_written": durability.being_written(),
             "uploading": self._vfs.uploader.active(),
             "open_files": len(self._vfs.open_files),
-            "errors": self._operations.errors,
+            "errors": self._requests.errors,
             "last_error": committer.last_error or committer.follow_error,
         }
 
     def _reading(self) -> Facts:
         source = self._vfs.source.statistics()
         return {
-            "reads": self._operations.reads,
-            "read_bytes": self._operations.read_bytes,
-            "writes": self._operations.writes,
-            "written_bytes": self._operations.written_bytes,
+            "reads": self._requests.reads,
+            "read_bytes": self._requests.read_bytes,
+            "writes": self._requests.writes,
+            "written_bytes": self._requests.written_bytes,
+            "passed_opens": self._session.passed_opens,
             "fetching": source.in_flight,
             "fetched_chunks": source.fetches,
             "fetched_bytes": source.fetched_bytes,

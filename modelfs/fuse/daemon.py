@@ -20,7 +20,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, Any
 
-import pyfuse3
 import trio
 
 from modelfs import config, limits
@@ -35,8 +34,10 @@ from modelfs.fuse.account import Account
 from modelfs.fuse.claim import Claim, lift
 from modelfs.fuse.metrics import MetricsServer
 from modelfs.fuse.mountpoint import check_fuse, detach, mounted_at, tune
-from modelfs.fuse.operations import Operations, Presentation
+from modelfs.fuse.presentation import Presentation
+from modelfs.fuse.requests import Requests
 from modelfs.fuse.sdnotify import Notifier
+from modelfs.fuse.session import Session, begin, choose
 from modelfs.memory import keep_heap
 from modelfs.process import alive, holders
 from modelfs.reader.source import ChunkSource
@@ -97,15 +98,17 @@ def mount_foreground(options: MountOptions, ready: Ready | None = None, opener: 
         claim.release()
 
 
-def _fuse_options(options: MountOptions, store_url: str, read_only: bool) -> set[str]:
-    chosen = set(pyfuse3.default_options)
-    chosen |= {f"fsname={store_url.replace(',', '%2C')}", "subtype=modelfs", "default_permissions"}
+def _mount_words(options: MountOptions, store_url: str, read_only: bool) -> list[str]:
+    said = [word for word in options.fuse_options if word != "nonempty"]  # what that hides, `Claim` looks at
+    words = ["default_permissions"]
+    for name, value in (("fsname", store_url.replace(",", "%2C")), ("subtype", "modelfs")):
+        if not any(word.startswith(f"{name}=") for word in said):
+            words.append(f"{name}={value}")
     if options.allow_other:
-        chosen.add("allow_other")
+        words.append("allow_other")
     if read_only:
-        chosen.add("ro")
-    # libfuse 3 mounts over anything; `Claim` has refused what must not be hidden.
-    return chosen | (set(options.fuse_options) - {"nonempty"})
+        words.append("ro")
+    return words + said
 
 
 async def _serve(
@@ -138,15 +141,12 @@ async def _serve(
             stack.session.log() if stack.session is not None else None,
             nursery,
         )
-        operations = Operations(vfs, show, lambda: os.statvfs(stack.disk))
-        try:
-            pyfuse3.init(operations, str(options.mountpoint), _fuse_options(options, stack.store.url, read_only))
-        except RuntimeError as error:
-            raise UsageError(
-                f"{options.mountpoint}: the kernel or fusermount3 refused the mount ({error}); the lines above say why"
-            ) from error
+        requests = Requests(vfs, show, lambda: os.statvfs(stack.disk))
+        choice = choose(options.session, stack.cache.files, read_only=read_only)
+        words = _mount_words(options, stack.store.url, read_only)
+        session = begin(choice, requests, options.mountpoint, words, stack.cache.files)
         claim.protect()
-        mount = Account(options, stack, claim, vfs, operations, time.time())
+        mount = Account(options, stack, claim, requests, session, choice.why, time.time())
         vfs.virtual.status = mount.facts
         if metrics is not None:
             metrics.serve(mount.facts)
@@ -156,14 +156,14 @@ async def _serve(
         try:
             nursery.start_soon(vfs.run)
             nursery.start_soon(control.serve, socket_path, mount.answer)
-            nursery.start_soon(_on_signal, drain, manager)
+            nursery.start_soon(_on_signal, session, drain, manager)
             nursery.start_soon(settle, stack)
             nursery.start_soon(keep_lease, stack)
             nursery.start_soon(_announce, options.mountpoint, record, socket_path, mount, ready, manager)
             nursery.start_soon(manager.beat, mount.line)
-            await pyfuse3.main(min_tasks=8, max_tasks=limits.FUSE_TASKS)
+            await session.serve()
         finally:
-            pyfuse3.close(unmount=True)
+            session.close()
             claim.release()  # others may mount here while the rest is brought into the store
             try:
                 _say_ending(drain, manager)
@@ -200,7 +200,7 @@ async def _announce(
     await manager.ready(mount.line())
 
 
-async def _on_signal(drain: Drain, manager: Notifier) -> None:
+async def _on_signal(session: Session, drain: Drain, manager: Notifier) -> None:
     """The first signal asks to end when everything is in the store, and requests are answered meanwhile; the second
     one asks to end now."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
@@ -212,7 +212,7 @@ async def _on_signal(drain: Drain, manager: Notifier) -> None:
                 else:
                     log.info("%s: ending, in at most %.0f s", signal.Signals(number).name, drain.timeout)
                     _say_ending(drain, manager)
-                    nursery.start_soon(_drain_and_end, drain)
+                    nursery.start_soon(_drain_and_end, session, drain)
 
 
 def _say_ending(drain: Drain, manager: Notifier) -> None:
@@ -220,9 +220,9 @@ def _say_ending(drain: Drain, manager: Notifier) -> None:
     manager.ending(left, "ending: what is pending goes into the store")
 
 
-async def _drain_and_end(drain: Drain) -> None:
+async def _drain_and_end(session: Session, drain: Drain) -> None:
     await drain.run()
-    pyfuse3.terminate()
+    session.terminate()
 
 
 # -- starting one in the background -----------------------------------------------------------------------------------

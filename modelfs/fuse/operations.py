@@ -1,20 +1,15 @@
-"""pyfuse3 requests <-> vfs calls, and nothing else.
+"""pyfuse3 <-> `requests`: the session of who may not mount by himself, through libfuse and fusermount3.
 
-Each handler decodes, calls one method of `modelfs.vfs.vfs.Vfs` and encodes the answer. This is the one place where
-errors become an errno: OSError keeps its own, failures of the store and of integrity are EIO with the cause in the
-log, and anything unexpected is EIO with a traceback in the log (an exception that reached pyfuse3 would end the
-daemon and leave every user of the mount with ENOTCONN).
+Each handler takes a request apart, calls `Requests` and makes pyfuse3's types of the answer. An exception that reached
+pyfuse3 would end the daemon and leave every user of the mount with ENOTCONN, so all are FUSEError.
 """
 
 from __future__ import annotations
 
-import errno
 import functools
-import logging
-import os
 import stat as stat_module
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import pyfuse3
@@ -35,67 +30,53 @@ from pyfuse3 import (
 )
 
 from modelfs import limits
-from modelfs.assembly.errnos import errno_of
-from modelfs.errors import ModelfsError, ReadOnlyError
-from modelfs.repository.objects import Kind
+from modelfs.errors import UsageError
+from modelfs.fuse.presentation import Shown
+from modelfs.fuse.requests import RefusedError, Requests
 from modelfs.store.base import Buffer
-from modelfs.vfs.nodes import Node
-from modelfs.vfs.vfs import Caller, Vfs
+from modelfs.vfs.vfs import Caller
 from modelfs.vfs.virtual import is_virtual
-
-log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Presentation:
-    """What the mount shows instead of the stored owner and mode, and for how long the kernel may keep it.
-
-    The kernel is never told to forget a name. That takes the lock of the directory, which whoever waits there for our
-    answer holds: a daemon that is killed at that moment can neither answer nor die, and hangs everybody for good.
-    """
-
-    uid: int | None
-    gid: int | None
-    umask: int | None
-    timeout: float  # seconds for names and attributes
-
-
 def _handler(
     method: Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[Operations, P], Coroutine[Any, Any, R]]:
-    """Turn every exception of a handler into FUSEError."""
+    """Say in pyfuse3's words that a request is refused."""
 
     @functools.wraps(method)
     async def wrapped(self: Operations, /, *args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return await method(self, *args, **kwargs)
-        except FUSEError:
-            raise
-        except ReadOnlyError as error:
-            log.error("%s: %s", method.__name__, error)
-            raise FUSEError(errno.EROFS) from error
-        except ModelfsError as error:
-            self.errors += 1
-            log.error("%s: %s", method.__name__, error)
-            raise FUSEError(errno_of(error)) from error
-        except OSError as error:
-            if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT, None):
-                self.errors += 1
-                log.error("%s: %s", method.__name__, error)
-            raise FUSEError(error.errno or errno.EIO) from error
-        except Exception as error:
-            self.errors += 1
-            log.exception("%s: unexpected error", method.__name__)
-            raise FUSEError(errno.EIO) from error
+        except RefusedError as error:
+            raise FUSEError(error.errno) from error
 
     return wrapped
 
 
 def _caller(ctx: RequestContext) -> Caller:
     return Caller(ctx.uid, ctx.gid, ctx.umask)
+
+
+def _entry(shown: Shown) -> EntryAttributes:
+    attr = EntryAttributes()
+    attr.st_ino = InodeT(shown.ino)
+    attr.generation = 0
+    attr.entry_timeout = attr.attr_timeout = shown.timeout
+    attr.st_mode = ModeT(shown.mode)
+    attr.st_nlink = shown.nlink
+    attr.st_uid = shown.uid
+    attr.st_gid = shown.gid
+    attr.st_rdev = shown.rdev
+    attr.st_size = shown.size
+    attr.st_blksize = limits.STAT_BLOCK
+    attr.st_blocks = (shown.size + 511) // 512
+    attr.st_mtime_ns = shown.mtime_ns
+    attr.st_atime_ns = shown.atime_ns
+    attr.st_ctime_ns = shown.ctime_ns
+    return attr
 
 
 class Operations(pyfuse3.Operations):
@@ -105,66 +86,34 @@ class Operations(pyfuse3.Operations):
     enable_writeback_cache = True
     enable_acl = False
 
-    def __init__(self, vfs: Vfs, show: Presentation, disk: Callable[[], os.statvfs_result]) -> None:
+    def __init__(self, requests: Requests) -> None:
         super().__init__()
-        self.errors = self.reads = self.read_bytes = self.writes = self.written_bytes = 0
-        self._vfs = vfs
-        self._show = show
-        self._disk = disk
-
-    def _attributes(self, node: Node) -> EntryAttributes:
-        show = self._show
-        attr = EntryAttributes()
-        attr.st_ino = InodeT(node.ino)
-        attr.generation = 0
-        attr.entry_timeout = attr.attr_timeout = 0 if is_virtual(node.ino) else show.timeout
-        mode = node.mode if show.umask is None or node.kind is Kind.SYMLINK else node.mode & ~show.umask
-        attr.st_mode = ModeT(node.type_bits | mode)
-        linked = node.parent is not None or node.ino == pyfuse3.ROOT_INODE
-        attr.st_nlink = node.links if linked else 0
-        attr.st_uid = node.uid if show.uid is None else show.uid
-        attr.st_gid = node.gid if show.gid is None else show.gid
-        attr.st_rdev = int.from_bytes(node.content, "big") if node.kind in (Kind.CHAR, Kind.BLOCK) else 0
-        size = node.size
-        attr.st_size = size
-        attr.st_blksize = limits.STAT_BLOCK
-        attr.st_blocks = (size + 511) // 512
-        attr.st_mtime_ns = node.mtime_ns
-        attr.st_atime_ns = node.mtime_ns if node.atime_ns is None else node.atime_ns
-        attr.st_ctime_ns = node.ctime_ns
-        return attr
-
-    def _reply(self, node: Node) -> EntryAttributes:
-        node.lookups += 1
-        return self._attributes(node)
+        self._requests = requests
 
     # -- names --------------------------------------------------------------------------------------------------
 
     @_handler
     async def lookup(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> EntryAttributes:
-        node = await self._vfs.lookup(parent_inode, name)
-        if node is not None:
-            return self._reply(node)
-        if self._show.timeout == 0:
-            raise FUSEError(errno.ENOENT)
+        shown = await self._requests.lookup(parent_inode, name)
+        if shown is not None:
+            return _entry(shown)
         missing = EntryAttributes()  # inode 0: the kernel may remember that there is nothing
         missing.st_ino = InodeT(0)
-        missing.entry_timeout = self._show.timeout
+        missing.entry_timeout = self._requests.show.timeout
         return missing
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
-        for ino, count in inode_list:
-            self._vfs.forget(ino, count)
+        self._requests.forget(inode_list)
 
     @_handler
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
-        return self._attributes(await self._vfs.attributes.get(inode))
+        return _entry(await self._requests.getattr(inode))
 
     @_handler
     async def setattr(
         self, inode: InodeT, attr: EntryAttributes, fields: SetattrFields, fh: FileHandleT | None, ctx: RequestContext
     ) -> EntryAttributes:
-        node = await self._vfs.attributes.setattr(
+        changed = await self._requests.setattr(
             inode,
             mode=stat_module.S_IMODE(attr.st_mode) if fields.update_mode else None,
             uid=attr.st_uid if fields.update_uid else None,
@@ -173,35 +122,35 @@ class Operations(pyfuse3.Operations):
             atime_ns=attr.st_atime_ns if fields.update_atime else None,
             mtime_ns=attr.st_mtime_ns if fields.update_mtime else None,
         )
-        return self._attributes(node)
+        return _entry(changed)
 
     @_handler
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> FileNameT:
-        return FileNameT(self._vfs.readlink(inode))
+        return FileNameT(await self._requests.readlink(inode))
 
     @_handler
     async def mknod(
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
-        return self._reply(await self._vfs.mknod(parent_inode, name, mode, rdev, _caller(ctx)))
+        return _entry(await self._requests.mknod(parent_inode, name, mode, rdev, _caller(ctx)))
 
     @_handler
     async def mkdir(self, parent_inode: InodeT, name: FileNameT, mode: ModeT, ctx: RequestContext) -> EntryAttributes:
-        return self._reply(await self._vfs.mkdir(parent_inode, name, mode, _caller(ctx)))
+        return _entry(await self._requests.mkdir(parent_inode, name, mode, _caller(ctx)))
 
     @_handler
     async def unlink(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
-        await self._vfs.unlink(parent_inode, name)
+        await self._requests.unlink(parent_inode, name)
 
     @_handler
     async def rmdir(self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext) -> None:
-        await self._vfs.rmdir(parent_inode, name)
+        await self._requests.rmdir(parent_inode, name)
 
     @_handler
     async def symlink(
         self, parent_inode: InodeT, name: FileNameT, target: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
-        return self._reply(await self._vfs.symlink(parent_inode, name, target, _caller(ctx)))
+        return _entry(await self._requests.symlink(parent_inode, name, target, _caller(ctx)))
 
     @_handler
     async def rename(
@@ -213,19 +162,19 @@ class Operations(pyfuse3.Operations):
         flags: FlagT,
         ctx: RequestContext,
     ) -> None:
-        await self._vfs.rename(parent_inode_old, name_old, parent_inode_new, name_new, flags)
+        await self._requests.rename(parent_inode_old, name_old, parent_inode_new, name_new, flags)
 
     @_handler
     async def link(
         self, inode: InodeT, new_parent_inode: InodeT, new_name: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
-        return self._reply(await self._vfs.link(inode, new_parent_inode, new_name))
+        return _entry(await self._requests.link(inode, new_parent_inode, new_name))
 
     # -- files --------------------------------------------------------------------------------------------------
 
     @_handler
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
-        fh = FileHandleT(await self._vfs.open(inode, flags))
+        fh = FileHandleT(await self._requests.open(inode, flags))
         # The size of what is made for this open is known to nobody before: pages and sizes are not kept.
         return FileInfo(fh=fh, direct_io=True) if is_virtual(inode) else FileInfo(fh=fh, keep_cache=True)
 
@@ -233,67 +182,57 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: InodeT, name: FileNameT, mode: ModeT, flags: FlagT, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        node, fh = await self._vfs.create(parent_inode, name, mode, flags, _caller(ctx))
-        return FileInfo(fh=FileHandleT(fh), keep_cache=True), self._reply(node)
+        shown, fh = await self._requests.create(parent_inode, name, mode, flags, _caller(ctx))
+        return FileInfo(fh=FileHandleT(fh), keep_cache=True), _entry(shown)
 
     @_handler
     async def read(self, fh: FileHandleT, off: int, size: int) -> Buffer:  # type: ignore[override]
-        self.reads += 1
-        now = self._vfs.read_now(fh, off, size)
-        if now is not None:
-            self.read_bytes += len(now)
-            return now  # pyfuse3 takes any buffer, and copies this one before the loop goes on
-        data = await self._vfs.read(fh, off, size)
-        self.read_bytes += len(data)
-        return data
+        now = self._requests.read_now(fh, off, size)
+        # pyfuse3 takes any buffer, and copies this one before the loop goes on.
+        return now if now is not None else await self._requests.read(fh, off, size)
 
     @_handler
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
-        self.writes += 1
-        self.written_bytes += len(buf)
-        return await self._vfs.write(fh, off, buf)
+        return await self._requests.write(fh, off, buf)
 
     @_handler
     async def flush(self, fh: FileHandleT) -> None:
-        await self._vfs.flush(fh)
+        await self._requests.flush(fh)
 
     @_handler
     async def release(self, fh: FileHandleT) -> None:
-        await self._vfs.release(fh)
+        await self._requests.release(fh)
 
     @_handler
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
-        await self._vfs.fsync(fh)
+        await self._requests.fsync(fh)
 
     # -- directories --------------------------------------------------------------------------------------------
 
     @_handler
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
-        return FileHandleT(await self._vfs.opendir(inode))
+        return FileHandleT(await self._requests.opendir(inode))
 
     @_handler
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
-        for position, name in enumerate(await self._vfs.list_names(fh, start_id), start_id + 1):
-            node = await self._vfs.list_child(fh, name)
-            if node is None:
-                continue
-            if not pyfuse3.readdir_reply(token, FileNameT(name), self._attributes(node), position):
-                return
-            node.lookups += 1
+        def take(name: bytes, shown: Shown, position: int) -> bool:
+            return pyfuse3.readdir_reply(token, FileNameT(name), _entry(shown), position)
+
+        await self._requests.readdir(fh, start_id, take)
 
     @_handler
     async def releasedir(self, fh: FileHandleT) -> None:
-        self._vfs.releasedir(fh)
+        await self._requests.releasedir(fh)
 
     @_handler
     async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
-        await self._vfs.fsyncdir(fh)
+        await self._requests.fsyncdir(fh)
 
     # -- the rest -----------------------------------------------------------------------------------------------
 
     @_handler
     async def statfs(self, ctx: RequestContext) -> StatvfsData:
-        disk = self._disk()
+        disk = await self._requests.statfs()
         data = StatvfsData()
         data.f_bsize = disk.f_bsize
         data.f_frsize = disk.f_frsize
@@ -308,16 +247,45 @@ class Operations(pyfuse3.Operations):
 
     @_handler
     async def setxattr(self, inode: InodeT, name: XAttrNameT, value: bytes, ctx: RequestContext) -> None:
-        self._vfs.attributes.setxattr(inode, name, value)
+        await self._requests.setxattr(inode, name, value)
 
     @_handler
     async def getxattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> bytes:
-        return await self._vfs.attributes.getxattr(inode, name)
+        return await self._requests.getxattr(inode, name)
 
     @_handler
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> Sequence[XAttrNameT]:
-        return [XAttrNameT(name) for name in self._vfs.attributes.listxattr(inode)]
+        return [XAttrNameT(name) for name in await self._requests.listxattr(inode)]
 
     @_handler
     async def removexattr(self, inode: InodeT, name: XAttrNameT, ctx: RequestContext) -> None:
-        self._vfs.attributes.removexattr(inode, name)
+        await self._requests.removexattr(inode, name)
+
+
+class LibfuseSession:
+    """A mount through pyfuse3: libfuse mounts, and asks fusermount3 where this user may not."""
+
+    name = "pyfuse3"
+    passthrough = False
+    passed_opens = 0
+
+    def __init__(self, requests: Requests, mountpoint: Path, words: Iterable[str]) -> None:
+        """Mount. ``words``: as mount(8) has them, with fsname and subtype. UsageError."""
+        try:
+            pyfuse3.init(Operations(requests), str(mountpoint), {*pyfuse3.default_options, *words})
+        except RuntimeError as error:
+            raise UsageError(
+                f"{mountpoint}: the kernel or fusermount3 refused the mount ({error}); the lines above say why"
+            ) from error
+
+    async def serve(self) -> None:
+        """Answer requests until it is unmounted or `terminate` is called."""
+        await pyfuse3.main(min_tasks=8, max_tasks=limits.FUSE_TASKS)
+
+    def terminate(self) -> None:
+        """Have `serve` return, when what it is answering is answered."""
+        pyfuse3.terminate()
+
+    def close(self) -> None:
+        """Unmount, unless somebody has."""
+        pyfuse3.close(unmount=True)

@@ -153,6 +153,43 @@ class FileReader:
                     return
         await trio.to_thread.run_sync(_pread_all, fd, target, at, limiter=self._source.local)
 
+    def whole(self) -> int | None:
+        """Descriptor of a local file that has all bytes of this version, verified, at their places, and stays so while
+        this reader is held; None when there is none. Not to be written, read from with an offset, or closed."""
+        return self._file.whole()
+
+    def counted_whole(self) -> None:
+        """Somebody reads the local file by itself: all of its chunks were here when they were looked up."""
+        for i, extent in enumerate(self.manifest.chunks):
+            if extent.id and not self._seen[i]:
+                self._count(i)
+
+    def wanted(self) -> float:
+        """Which share of the bytes readers have looked at, by whole chunks: 0 to 1."""
+        seen = sum(extent.length for extent, flag in zip(self.manifest.chunks, self._seen, strict=True) if flag)
+        return seen / self.size if self.size else 0.0
+
+    async def complete(self) -> bool:
+        """Have all of this version in one local file: what is not here is fetched, what lies in the files of others is
+        shared or copied, within the cache's budget. True when it is `whole`. Raises as `ChunkSource.bring`, CacheError,
+        OSError."""
+        self.retain()
+        try:
+            local = self._source.local
+            budget: int | None = None
+            for i in self._file.astray():
+                found = await self._source.bring(self._file, self.manifest, i)
+                if budget is None:
+                    budget = await trio.to_thread.run_sync(self._source.cache.copy_budget, limiter=local)
+                plain = found if isinstance(found, memoryview) else None
+                taken = await trio.to_thread.run_sync(self._file.bring_home, i, plain, budget, limiter=local)
+                if taken is None:
+                    return False
+                budget -= taken
+            return self.whole() is not None
+        finally:
+            await self.release()
+
     def missing(self, start: int, end: int) -> list[int]:
         """Chunks of ``[start, end)`` that are neither here nor on their way."""
         return [

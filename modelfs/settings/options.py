@@ -136,6 +136,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="kebab"):
     sign_with: Annotated[Path | None, _about("Sign commits with the key in this file.", read=_path, metavar="FILE")] = (
         None
     )
+    session: Annotated[
+        Literal["auto", "native", "pyfuse3"],
+        _about("How the daemon speaks with the kernel: native lets it read cached files without us, and takes root."),
+    ] = "auto"
     fuse_options: Annotated[
         tuple[str, ...], _about("Options for the kernel, as mount(8) writes them.", read=_words, metavar="OPTION,…")
     ] = ()
@@ -191,7 +195,8 @@ class Option:
     @property
     def choices(self) -> tuple[str, ...]:
         """The words that it takes; () when it takes any."""
-        for part in get_args(_plain(self.type)):
+        plain = _plain(self.type)
+        for part in (plain, *get_args(plain)):
             if get_origin(part) is Literal:
                 return get_args(part)
         return ()

@@ -66,6 +66,9 @@ class Files:
         self._local = LocalWrites(stage_dir, source.cache, self._io, through=write_back)
         self._opening: dict[int, trio.Lock] = {}
         self._finishing: dict[int, trio.Lock] = {}
+        self.completes = False  # files that most was read of are brought together in the cache
+        self._completed: dict[ManifestId, None] = {}  # those that this is or was tried with
+        self._completing = trio.CapacityLimiter(limits.PASSTHROUGH_JOBS)
         self._prefetches = 0
         self._prefetching = trio.CapacityLimiter(limits.PREFETCHES)
 
@@ -145,6 +148,34 @@ class Files:
             await reader.find_tensors()
         except (ModelfsError, OSError) as error:
             log.warning("the tensors of a file cannot be told, it is read ahead without: %s", error)
+
+    def complete_if_wanted(self, node: FileNode) -> None:
+        """A reader of the file is gone: if most of it was read, have all of it here for the next one."""
+        reader, content = node.reader, ManifestId(node.content)
+        if not self.completes or reader is None or node.state is not None or content in self._completed:
+            return
+        if reader.size < limits.PASSTHROUGH_MIN or reader.whole() is not None:
+            return
+        if reader.wanted() < limits.PASSTHROUGH_WANTED:
+            return
+        while len(self._completed) >= limits.PASSTHROUGH_REMEMBERED:
+            self._completed.pop(next(iter(self._completed)))
+        self._completed[content] = None
+        self._nursery.start_soon(self._complete, reader.retain(), content, path_of(node))
+
+    async def _complete(self, reader: FileReader, content: ManifestId, path: bytes) -> None:
+        try:
+            async with self._completing:
+                if await reader.complete():
+                    self._completed.pop(content, None)
+                else:
+                    log.info("%r stays in several files of the cache, for want of room there", path)
+        except (ModelfsError, OSError) as error:
+            log.info("%r could not be brought together in the cache: %s", path, error)
+        except Exception:
+            log.exception("%r could not be brought together in the cache: unexpected error", path)
+        finally:
+            await reader.release()
 
     async def _prefetch_one(self, reader: FileReader, index: int) -> None:
         try:
@@ -245,10 +276,12 @@ class Files:
             node.state = self._changes(node, staged, reader)
         node.modified = node.written = True
 
-    async def write(self, node: FileNode, offset: int, data: bytes) -> int:
+    async def write(self, node: FileNode, offset: int, data: Buffer) -> int:
         """Write to the node; returns the number of bytes taken (all of them). After an OSError (ENOSPC, …) the staged
         changes are of no use: they are never finished, and go with the last writer."""
         end = offset + len(data)
+        if self.write_now(node, offset, data):
+            return len(data)
         await self.staged(node)
         while self._ledger.guards(node, offset, end):
             await self._preserve(node, offset, end)
@@ -257,19 +290,36 @@ class Files:
         assert state is not None
         self._touched(node)
         try:
-            if not self._local.write_now(state, offset, data):
-                async with self._using(state):
-                    await self._local.write(state, offset, data)
+            async with self._using(state):
+                await self._local.write(state, offset, data)
         except OSError as error:
             state.failed = error
             raise
+        self._written(node, state, end)
+        return len(data)
+
+    def write_now(self, node: FileNode, offset: int, data: Buffer) -> bool:
+        """Write a few bytes without waiting; False when that cannot be: `write` has to be called. OSError as there."""
+        state, end = node.state, offset + len(data)
+        if state is None or state.sealed is not None or self._ledger.guards(node, offset, end):
+            return False
+        try:
+            done = self._local.write_now(state, offset, data)
+        except OSError as error:
+            state.failed = error
+            raise
+        if done:
+            self._written(node, state, end)
+        return done
+
+    def _written(self, node: FileNode, state: Changes, end: int) -> None:
+        """Bytes up to ``end`` are in the local file: the file has changed, and what stands behind may go up."""
         self._touched(node)
         if self._write_back or state.retired or state.busy:
-            return len(data)
+            return
         if span := self._uploader.ready_behind(state.staged, end):
             state.busy = True
             self._nursery.start_soon(self._advance, node, state, *span)
-        return len(data)
 
     async def _advance(self, node: FileNode, state: Changes, start: int, end: int) -> None:
         try:

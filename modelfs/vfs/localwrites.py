@@ -13,6 +13,7 @@ import trio
 from modelfs import limits
 from modelfs.cache.cache import Cache
 from modelfs.journal.log import sync_directory
+from modelfs.store.base import Buffer
 from modelfs.vfs.nodes import Changes
 
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
@@ -27,7 +28,7 @@ class LocalWrites:
         self._threads = threads
         self._through = through
 
-    def write_now(self, state: Changes, offset: int, data: bytes) -> bool:
+    def write_now(self, state: Changes, offset: int, data: Buffer) -> bool:
         """Write a few bytes without a thread; False when there was no room, which `write` may make. OSError."""
         if len(data) > limits.INLINE_WRITE:
             return False
@@ -40,7 +41,7 @@ class LocalWrites:
             return False
         return True
 
-    async def write(self, state: Changes, offset: int, data: bytes) -> None:
+    async def write(self, state: Changes, offset: int, data: Buffer) -> None:
         """Write all of ``data``. On a full disk the cache gives way first, if it lies there. OSError (ENOSPC, …)."""
         staged = state.staged
         pwrite = staged.pwrite_through if self._through else staged.pwrite

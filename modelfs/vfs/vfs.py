@@ -20,6 +20,7 @@ import trio
 
 from modelfs import limits
 from modelfs.journal.log import JournalLog
+from modelfs.reader.file import FileReader
 from modelfs.reader.source import ChunkSource
 from modelfs.repository.objects import OWN_NAME, CommitRecord, Kind
 from modelfs.store.base import Buffer
@@ -444,11 +445,35 @@ class Vfs:
         handle = self.open_files[fh]
         return await self.files.read(handle.node, handle.readahead, offset, length)
 
-    async def write(self, fh: int, offset: int, data: bytes) -> int:
+    def whole(self, fh: int) -> FileReader | None:
+        """The reader of an open file whose bytes are those of its finished version, and worth a file of their own.
+
+        None: it was changed, it is short, or it has several names (who changes it would part them from readers that the
+        kernel leads to the old inode by another name)."""
+        node = self.open_files[fh].node
+        if node.state is not None or node.modified or node.group or node.size < limits.PASSTHROUGH_MIN:
+            return None
+        return node.reader
+
+    def part(self, ino: int) -> None:
+        """Give the names of a file to a new inode with the same content, for who wants to change it while the old one
+        is read without us. What has no name any more stays as it is."""
+        node = self.names.nodes.get(ino)
+        if isinstance(node, FileNode) and node.parent is not None and not node.busy():
+            self.names.renew(node)
+            self.committer.poke()
+
+    async def write(self, fh: int, offset: int, data: Buffer) -> int:
         node = self.open_files[fh].node
         if offset + len(data) > limits.FILE_SIZE_MAX:
             fail(errno.EFBIG)
         return await self.files.write(node, offset, data)
+
+    def write_now(self, fh: int, offset: int, data: Buffer) -> bool:
+        """Write without waiting; False: `write` has to be called."""
+        if offset + len(data) > limits.FILE_SIZE_MAX:
+            return False
+        return self.files.write_now(self.open_files[fh].node, offset, data)
 
     async def flush(self, fh: int) -> None:
         """close() of one descriptor: when it returns, what was written is durable (see `Durability`)."""
@@ -471,6 +496,7 @@ class Vfs:
         """The last descriptor of a handle is gone: what is still dirty is finished in the background."""
         handle = self.open_files.pop(fh)
         node = handle.node
+        self.files.complete_if_wanted(node)
         node.opens -= 1
         node.writers -= handle.writable
         if node.parent is None:

@@ -23,6 +23,7 @@ from repository_store import DictStore
 
 from fuzz import mutate
 from fuzz.conversion import conversion
+from fuzz.kernel import kernel
 from fuzz.links import links
 from fuzz.mutate import Mutation
 from fuzz.target import CORPUS, Target, again
@@ -92,7 +93,7 @@ ID: Final = bytes(range(32))
 
 def table() -> dict[str, Target]:
     """Every target by name."""
-    found = [*_codecs(), *_metadata(), *_names(), *_local(), *trust(), *upkeep(), *_formats(), *conversion()]
+    found = [*_codecs(), *_metadata(), *_names(), *_local(), *trust(), *upkeep(), *_formats(), *conversion(), *kernel()]
     assert len({target.name for target in found}) == len(found)
     return {target.name: target for target in found}
 

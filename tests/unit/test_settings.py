@@ -96,6 +96,7 @@ VALUES: dict[str, tuple[object, str, object]] = {  # in a file, as text, what it
     "verify_with": (["/a", "/b"], "/a,/b", ("/a", "/b")),
     "allow_source": (["/a", "s3://b"], "/a,s3://b", ("/a", "s3://b")),
     "sign_with": ("/s", "/s", Path("/s")),
+    "session": ("native", "native", "native"),
     "fuse_options": (["noatime", "max_read=4096"], "noatime,max_read=4096", ("noatime", "max_read=4096")),
     "metrics": ("127.0.0.1:9101", "127.0.0.1:9101", "127.0.0.1:9101"),
     "log_file": ("/l", "/l", Path("/l")),
