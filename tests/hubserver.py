@@ -59,6 +59,7 @@ class Hub:
     asked: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
     failures: int = 0  # so many requests for bytes fail
+    strange: str = ""  # what it says instead of a listing
     ranges: bool = True  # parts of files are served
     elsewhere: str = ""  # where listings pretend to go on
 
@@ -191,7 +192,8 @@ class _Hub(_Handler):
         if begin + PAGE < len(entries):
             address = f"{self.hub.elsewhere or self.hub.endpoint}{urlsplit(self.path).path}"
             more["Link"] = f'<{address}?recursive=true&expand=true&cursor={begin + PAGE}>; rel="next"'
-        self.send(200, json.dumps(entries[begin : begin + PAGE]).encode(), **more)
+        listing = self.hub.strange or json.dumps(entries[begin : begin + PAGE])
+        self.send(200, listing.encode(), **more)
 
 
 @contextlib.contextmanager

@@ -114,11 +114,10 @@ class HubStore:
                 answer = self._ask("GET", following, prefix)
             except NotFoundError:
                 return
-            for entry in self._json(answer, list):
-                if entry.get("type") == "file":
-                    changed = (entry.get("lastCommit") or {}).get("date")
-                    moment = datetime.fromisoformat(changed).timestamp() if changed else 0.0
-                    yield ObjectInfo(entry["path"][above:], int(entry["size"]), moment)
+            try:
+                yield from [_info(entry, above) for entry in self._json(answer, list) if entry["type"] == "file"]
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise self._strange() from error
             following = self._next(answer)
 
     def put(self, key: str, data: Buffer) -> None:
@@ -150,7 +149,7 @@ class HubStore:
                 address = self._interface(f"revision/{quote(self._revision or 'main', safe='')}")
                 found = self._json(self._ask("GET", address, ""), dict).get("sha")
                 if not isinstance(found, str) or not re.fullmatch(r"[0-9a-f]{40,64}", found):
-                    raise UsageError(f"{self.url}: {self._endpoint} does not answer as the Hub does")
+                    raise self._strange()
                 self._commit = found
             return self._commit
 
@@ -194,8 +193,11 @@ class HubStore:
         except ValueError:
             found = None
         if not isinstance(found, kind):
-            raise UsageError(f"{self.url}: {self._endpoint} does not answer as the Hub does")
+            raise self._strange()
         return found
+
+    def _strange(self) -> UsageError:
+        return UsageError(f"{self.url}: {self._endpoint} does not answer as the Hub does")
 
     def _interrupted(self, error: HTTPError, key: str) -> TransientError:
         reason = error.reason if isinstance(error, MaxRetryError) and error.reason is not None else error
@@ -225,6 +227,13 @@ class HubStore:
 
     def _who(self) -> str:
         return "asked with the token at hand" if self._token else "asked without a token: HF_TOKEN, or `hf auth login`"
+
+
+def _info(entry: dict[str, Any], above: int) -> ObjectInfo:
+    """What a listing says of a file; ``above`` characters of its path are not ours."""
+    changed = (entry.get("lastCommit") or {}).get("date")
+    moment = datetime.fromisoformat(changed).timestamp() if changed else 0.0
+    return ObjectInfo(str(entry["path"])[above:], int(entry["size"]), moment)
 
 
 def _parts(url: str) -> tuple[str, str, str, str]:

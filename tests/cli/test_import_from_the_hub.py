@@ -169,6 +169,8 @@ def test_what_can_be_wrong(run: Run, hub: Hub, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("HF_TOKEN")
     hub.elsewhere = "http://127.0.0.2:9"
     assert "goes on at another server" in run("import", "hf://org/llama", "store", code=1).err
+    for hub.strange in ("<html>", "{}", "[1]", '[{"type":"file"}]', '[{"type":"file","path":"a","size":"x"}]'):
+        assert "does not answer as the Hub does" in refused("hf://org/llama")
     monkeypatch.setenv("HF_ENDPOINT", "ftp://x")
     assert "HF_ENDPOINT" in refused("hf://org/llama")
     assert not hub.leaks
