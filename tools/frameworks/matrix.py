@@ -195,6 +195,8 @@ def _ask(spec: RowSpec, built: Built, action: str, directory: Path, only: Sequen
         "HF_HUB_OFFLINE": "1",
         "TF_CPP_MIN_LOG_LEVEL": "2",
         "CUDA_VISIBLE_DEVICES": "",
+        # The same sums in the same order in each process, on a busy machine too.
+        **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
         **built.variables,
     }
     if trace:
