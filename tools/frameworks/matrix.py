@@ -113,7 +113,7 @@ class Asked:
     ) -> Result:
         """The verdict on each case that ``said``, one of the answers, has."""
         cases = [_case(facts["name"], self.answers, stored or {}, operations or {}) for facts in said["cases"]]
-        return Result(self.spec.name, said["framework"], said["version"], cases)
+        return Result(self.spec.name, self.spec.title, said["version"], cases)
 
 
 def _compared(asked: Asked, place: Place) -> Result:
