@@ -191,6 +191,7 @@ class Steered:
     def after(self, operation: str, key: str) -> None:
         """Do what comes between the effect and the answer."""
         if self._here.fault == "lost":
+            self._write("lost", operation, key)  # now that it took effect: who reads of it looks for what it did
             raise TransientError("injected: the answer is lost", key)
         if self._here.fault == "kill_after":
             os.kill(os.getpid(), signal.SIGKILL)
@@ -219,9 +220,12 @@ class Steered:
             fault = self._scripted(operation, key) or self._by_chance(operation, chance)
             if plan.away or (self._cut and not fault):
                 fault = "away"
-            if fault or plan.note:
-                os.write(self._done, f"{fault or '-'} {operation} {key}\n".encode())
+            if (fault and (fault != "lost" or operation not in CHANGES)) or plan.note:
+                self._write(fault or "-", operation, key)
             return plan, fault, chance
+
+    def _write(self, fault: str, operation: str, key: str) -> None:
+        os.write(self._done, f"{fault} {operation} {key}\n".encode())
 
     def _follow(self) -> None:
         facts = self._path.stat()

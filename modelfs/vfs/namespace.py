@@ -58,6 +58,7 @@ class Namespace:
         self._kept_numbers: dict[tuple[int, bytes, bytes], int] = {}
         self._change = 0
         self._root_change = 0
+        self._root_comes: trio.Event | None = None
         self._root_committed = 0
         self.threads = trio.CapacityLimiter(limits.META_THREADS)
         self._recalled = trio.CapacityLimiter(limits.META_THREADS)  # for what needs no store, while others wait for it
@@ -80,6 +81,7 @@ class Namespace:
 
     async def child(self, parent: DirNode, name: bytes) -> Node | None:
         """The node of ``name`` in ``parent``, or None."""
+        await self._come(parent)
         while True:
             if (node := parent.children.get(name)) is not None:
                 if not node.group or self.links.complete():
@@ -155,11 +157,22 @@ class Namespace:
         """Have the root directory at hand: whoever mounts looks something up next, and is spared a round trip."""
         tree = self.root.tree
         if tree != EMPTY_TREE:
-            with contextlib.suppress(ModelfsError):  # who looks something up is told
-                await trio.to_thread.run_sync(self._repo.lookup, tree, OWN_NAME, limiter=self._limiter(tree))
+            self._root_comes = come = trio.Event()
+            try:
+                with contextlib.suppress(ModelfsError):  # who looks something up is told
+                    await trio.to_thread.run_sync(self._repo.lookup, tree, OWN_NAME, limiter=self._limiter(tree))
+            finally:
+                self._root_comes = None
+                come.set()
+
+    async def _come(self, directory: DirNode) -> None:
+        """Let the first reading of the root end before another begins."""
+        if directory is self.root and self._root_comes is not None:
+            await self._root_comes.wait()
 
     async def committed_entries(self, parent: DirNode) -> tuple[TreeId, list[Entry]]:
         """The directory's committed tree and its entries, in order."""
+        await self._come(parent)
         tree = parent.tree
         if tree == EMPTY_TREE:
             return tree, []
