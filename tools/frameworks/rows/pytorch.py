@@ -115,6 +115,7 @@ def rank(number: int, ranks: int, action: str, directory: str, shared: str) -> N
     whole = {"model": {name: value.full_tensor() for name, value in state["model"].items()}}
     if number == 0:
         torch.save({"seconds": seconds, **whole}, f"{shared}/answer.pt")
+    dist.barrier()  # gloo aborts a process of which another one leaves in the middle of a collective
     dist.destroy_process_group()
 
 
