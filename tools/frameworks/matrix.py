@@ -17,7 +17,7 @@ from typing import Any
 
 from frameworks import calls
 from frameworks.environments import TESTS, Built, Environment, RowSpec, UnavailableError, build
-from frameworks.place import Place
+from frameworks.place import Place, settle
 from frameworks.rowkit import slug
 
 TIMEOUT = 400  # seconds a process of a row may take
@@ -87,6 +87,7 @@ def run_light(spec: RowSpec, cache: Path, saving: Path, loading: Path, say: Say)
     asked = Asked(spec, build(TESTS, {TESTS: Environment(TESTS)}, cache), say, spec.light)
     try:
         asked.ask("mount", "save", saving / spec.name)
+        settle(saving)  # what was mapped when its file was closed is on its way after the process has ended
         asked.ask("mount", "load", loading / spec.name)
     except FailedError as error:
         return Result(spec.name, spec.title, cases=[Case("all", "", str(error))])

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -75,6 +76,15 @@ class Place:
 def two_machines(place: Place) -> tuple[AbstractContextManager[Path], AbstractContextManager[Path]]:
     """A mount to save to and one to load from that are there together: the second asks at every open what is new."""
     return place.mount("saving"), place.mount("loading", "--refresh", "0")
+
+
+def settle(mountpoint: Path) -> None:
+    """Wait until the store has all that was saved to a mount. RuntimeError when that takes a minute."""
+    deadline = time.monotonic() + 60
+    while json.loads((mountpoint / ".modelfs" / "status.json").read_text())["pending"]:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{mountpoint}: what was saved is not in the store after a minute")
+        time.sleep(0.05)
 
 
 def modelfs(place: Place, *arguments: Any) -> str:
