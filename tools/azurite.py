@@ -94,22 +94,10 @@ def stop(directory: Path) -> None:
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("start", "stop"))
-    parser.add_argument("directory", type=Path)
     parser.add_argument("--port", type=int, default=10000)
-    given = parser.parse_args()
-    directory = given.directory.absolute()
-    if given.action == "stop":
-        stop(directory)
-        return 0
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        print(f"{start(directory, given.port)}  {ACCOUNT} {KEY}")
-    except RuntimeError as error:
-        stop(directory)
-        print(f"azurite: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return daemons.command_line(
+        parser, lambda directory, given: f"{start(directory, given.port)}  {ACCOUNT} {KEY}", stop
+    )
 
 
 if __name__ == "__main__":

@@ -166,23 +166,14 @@ def _run(*command: str) -> str:
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("start", "stop"))
-    parser.add_argument("directory", type=Path)
     parser.add_argument("--port", type=int, default=7480)
     parser.add_argument("--bytes", type=int, default=4_000_000_000)
     parser.add_argument("--on-disk", action="store_true")
-    given = parser.parse_args()
-    directory = given.directory.absolute()
-    if given.action == "stop":
-        stop(directory)
-        return 0
-    try:
-        print(f"{start(directory, given.port, given.bytes, on_disk=given.on_disk)}  {ACCESS_KEY} {SECRET_KEY}")
-    except RuntimeError as error:
-        stop(directory)
-        print(f"ceph_rgw: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    def started(directory: Path, given: argparse.Namespace) -> str:
+        return f"{start(directory, given.port, given.bytes, on_disk=given.on_disk)}  {ACCESS_KEY} {SECRET_KEY}"
+
+    return daemons.command_line(parser, started, stop)
 
 
 if __name__ == "__main__":

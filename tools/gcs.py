@@ -163,22 +163,8 @@ def main() -> int:
         front(int(sys.argv[2]), int(sys.argv[3]))
         return 0
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("start", "stop"))
-    parser.add_argument("directory", type=Path)
     parser.add_argument("--port", type=int, default=4443)
-    given = parser.parse_args()
-    directory = given.directory.absolute()
-    if given.action == "stop":
-        stop(directory)
-        return 0
-    directory.mkdir(parents=True, exist_ok=True)
-    try:
-        print(start(directory, given.port, given.port + 1))
-    except RuntimeError as error:
-        stop(directory)
-        print(f"gcs: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return daemons.command_line(parser, lambda directory, given: start(directory, given.port, given.port + 1), stop)
 
 
 if __name__ == "__main__":

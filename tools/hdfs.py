@@ -174,22 +174,11 @@ def _wait_for(http_port: int, directory: Path) -> None:
 def main() -> int:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("action", choices=("start", "stop"))
-    parser.add_argument("directory", type=Path)
     parser.add_argument("--port", type=int, default=9000)
     parser.add_argument("--http-port", type=int, default=9870)
-    given = parser.parse_args()
-    directory = given.directory.absolute()
-    if given.action == "stop":
-        stop(directory)
-        return 0
-    try:
-        print("  ".join(start(directory, given.port, given.http_port)))
-    except RuntimeError as error:
-        stop(directory)
-        print(f"hdfs: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return daemons.command_line(
+        parser, lambda directory, given: "  ".join(start(directory, given.port, given.http_port)), stop
+    )
 
 
 if __name__ == "__main__":

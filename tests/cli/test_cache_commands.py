@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import Run, inside
+from running import Run
 from safetensors.numpy import save_file
 
 from modelfs import limits
@@ -20,11 +20,8 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def modelfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Commands in this process, with state and caches below the test's directory."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg-cache"))
-    return inside(tmp_path, monkeypatch, capsys)
+def modelfs(in_process: Run) -> Run:
+    return in_process
 
 
 @pytest.fixture

@@ -10,18 +10,16 @@ from pathlib import Path
 import obstore
 import pytest
 from obstore.store import S3Store
-from running import Run, inside
+from running import Run
 
 from modelfs.writer import ingest
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg-cache"))
-    made = inside(tmp_path, monkeypatch, capsys)
-    made("init", "store")
-    return made
+def run(in_process: Run) -> Run:
+    """Commands beside a store."""
+    in_process("init", "store")
+    return in_process
 
 
 @pytest.fixture

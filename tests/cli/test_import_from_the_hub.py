@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from hubserver import Hub, Repository, Version, start_hub
-from running import Run, inside
+from running import Run
 
 from modelfs.errors import NotFoundError, PermanentError, ReadOnlyError, UsageError
 from modelfs.store.open import open_backend
@@ -43,11 +43,10 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Hub]:
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    made = inside(tmp_path, monkeypatch, capsys)
-    made("init", "store")
-    return made
+def run(in_process: Run) -> Run:
+    """Commands beside a store."""
+    in_process("init", "store")
+    return in_process
 
 
 def _newest(run: Run) -> str:

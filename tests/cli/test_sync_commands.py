@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from running import Run, inside
+from running import Run
 
 # `modelfs` in a process that kills itself at the Nth chunk that it stores.
 DYING = """
@@ -30,10 +30,8 @@ main()
 
 
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg-cache"))
-    return inside(tmp_path, monkeypatch, capsys)
+def run(in_process: Run) -> Run:
+    return in_process
 
 
 @pytest.fixture

@@ -8,17 +8,14 @@ from pathlib import Path
 
 import pytest
 from browsing import browsing
-from running import Run, inside
+from running import Run
 
 from modelfs.config import mounts_directory
 
 
 @pytest.fixture
-def modelfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Commands in this process, with state and caches below the test's directory."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg-cache"))
-    return inside(tmp_path, monkeypatch, capsys)
+def modelfs(in_process: Run) -> Run:
+    return in_process
 
 
 def refused(modelfs: Run, *arguments: object) -> str:

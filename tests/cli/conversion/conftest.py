@@ -7,15 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import Run, inside
+from running import Run
 
 
 @pytest.fixture
-def modelfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """In this process: there are many commands."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg-cache"))
-    return inside(tmp_path, monkeypatch, capsys)
+def modelfs(in_process: Run) -> Run:
+    return in_process
 
 
 @pytest.fixture
